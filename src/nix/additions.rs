@@ -12,6 +12,8 @@ const CLONABLE: &str = include_str!("clonable.nix");
 /// `installBootLoader` as well, so only an error about that option itself counts.
 const ITS_WORDS: [&str; 3] =
     ["useNixStoreImage", "sharedDirectories", "option `system.build.installBootLoader'"];
+/// The same of a nixpkgs that has no variant of a configuration for its VM (before 21.11).
+const NO_VARIANT: &str = "option `virtualisation.vmVariant' does not exist";
 
 /// The password of root in a VM that is built with one. It is no secret: nothing but the VM has it.
 const ROOT_PASSWORD: &str = "nixvm-test";
@@ -35,7 +37,38 @@ impl Additions {
     /// # Errors
     /// [`ErrorKind::Usage`] when a path is not UTF-8, which Nix's language can't express.
     pub(super) fn add_to(&self, command: &mut Command) -> Result {
-        let mut parts = String::new();
+        let mut parts = self.of_the_variant().unwrap_or_default();
+        if !self.packages_of.is_empty() {
+            let files: Vec<String> =
+                self.packages_of.iter().map(|file| expression(file)).collect::<Result<_>>()?;
+            parts.push_str(&format!("standin.alsoPackagesOf = [ {} ]; ", files.join(" ")));
+        }
+        if !parts.is_empty() {
+            let configuration = format!("{{ imports = [ <nixos-config> ]; {parts}}}");
+            command.args(["--arg", "configuration"]).arg(configuration);
+        }
+        Ok(())
+    }
+
+    /// Returns the module that a host of a flake is extended by; `None` if nothing is added to its VM.
+    pub(super) fn module(&self) -> Option<String> {
+        self.of_the_variant().map(|parts| format!("{{ {parts}}}"))
+    }
+
+    /// Returns what a VM lacks that is built without them, in words.
+    pub(super) fn described(&self) -> String {
+        let parts = [
+            (self.clones, "what clones need"),
+            (self.network, "the names and addresses of its networks"),
+            (self.root_password, "a password of root"),
+        ];
+        let parts: Vec<&str> =
+            parts.iter().filter(|(is_added, _)| *is_added).map(|(_, what)| *what).collect();
+        parts.join(" and ")
+    }
+
+    /// Returns the definition for the VM variant.
+    fn of_the_variant(&self) -> Option<String> {
         let mut modules = Vec::new();
         if self.clones {
             // On one line and without comments, so that the command is easy to read.
@@ -54,29 +87,19 @@ impl Additions {
             ));
         }
         match modules.as_slice() {
-            [] => {}
-            [module] => parts.push_str(&format!("virtualisation.vmVariant = {module}; ")),
+            [] => None,
+            [module] => Some(format!("virtualisation.vmVariant = {module}; ")),
             modules => {
                 let modules: String = modules.iter().map(|module| format!("({module}) ")).collect();
-                parts.push_str(&format!("virtualisation.vmVariant.imports = [ {modules}]; "));
+                Some(format!("virtualisation.vmVariant.imports = [ {modules}]; "))
             }
         }
-        if !self.packages_of.is_empty() {
-            let files: Vec<String> =
-                self.packages_of.iter().map(|file| expression(file)).collect::<Result<_>>()?;
-            parts.push_str(&format!("standin.alsoPackagesOf = [ {} ]; ", files.join(" ")));
-        }
-        if !parts.is_empty() {
-            let configuration = format!("{{ imports = [ <nixos-config> ]; {parts}}}");
-            command.args(["--arg", "configuration"]).arg(configuration);
-        }
-        Ok(())
     }
 }
 
 /// Returns whether what clones need may be the only cause of Nix's error.
 pub(super) fn is_about_clones(said: &str) -> bool {
-    has_words(said, &ITS_WORDS)
+    has_words(said, &ITS_WORDS) || has_words(said, &[NO_VARIANT])
 }
 
 /// Returns whether a line of Nix's error has one of `words`. Lines of its trace do not count.
@@ -144,6 +167,7 @@ mod tests {
             "error: The option `virtualisation.vmVariant.virtualisation.useNixStoreImage' does not exist.",
             "The option `virtualisation.sharedDirectories' in `x' is already declared in `y'.",
             "The option `system.build.installBootLoader' is read-only, but it's set multiple times.",
+            "error: The option `virtualisation.vmVariant' does not exist. Definition values:",
         ] {
             assert!(is_about_clones(said), "{said}");
         }
@@ -173,6 +197,16 @@ mod tests {
         assert!(line.ends_with(&module), "{line}");
         let both = added(Additions { clones: true, network: true, ..Additions::default() });
         assert!(both.contains("virtualisation.vmVariant.imports = [ ({ config,"), "{both}");
+    }
+
+    #[test]
+    fn a_host_of_a_flake_gets_the_same_as_a_configuration() {
+        let additions = Additions { clones: true, root_password: true, ..Additions::default() };
+        let module = additions.module().unwrap();
+        assert!(module.starts_with("{ virtualisation.vmVariant.imports = [ ({ config,"), "{module}");
+        assert!(added(additions.clone()).contains(module.trim_start_matches("{ ")), "{module}");
+        assert_eq!(additions.described(), "what clones need and a password of root");
+        assert_eq!(Additions::default().module(), None);
     }
 
     #[test]

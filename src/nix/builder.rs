@@ -1,10 +1,9 @@
 //! Builds a VM from a source, once per source.
 
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::OnceCell;
 
@@ -12,18 +11,16 @@ use crate::BuiltVm;
 use crate::mutex::lock;
 
 use super::additions::{Additions, is_about_clones};
-use super::error_text::Tail;
 use super::git::{self, Checkout};
-use super::line::cut;
-use super::line_filter::LineFilter;
 use super::nixpkgs::Nixpkgs;
 use super::previous_build::PreviousBuild;
-use super::process::{self, Stopped};
+use super::process::Ended;
 use super::refused::Refused;
-use super::source::{FlakeVm, Source};
+use super::run::{Run, result_of};
+use super::source::Source;
 use super::store::Store;
 use super::{commands, host};
-use crate::{Error, ErrorKind, Event, Events, Result, cache, digest, environment};
+use crate::{Error, ErrorKind, Events, Result, cache, digest, environment};
 
 /// Builds VMs. Clones share the results: the same source is built only once, even if several scenarios request it from
 /// several threads. If the build fails, all of them get the error.
@@ -44,7 +41,7 @@ pub struct Builder {
     pub(super) limit: Duration,
     pub(super) clonable: bool,
     beside: Vec<Source>,
-    root_password: bool,
+    pub(super) root_password: bool,
     built: Arc<Mutex<HashMap<Key, Building>>>,
 }
 
@@ -53,7 +50,7 @@ pub(super) struct BuildFiles {
     /// Nix's link to the result, which also protects it from the garbage collector.
     pub(super) link: PathBuf,
     /// The log of the whole output, kept if the build fails.
-    log: PathBuf,
+    pub(super) log: PathBuf,
 }
 
 /// What a result depends on: the source, the nixpkgs, and the sources that it is built beside.
@@ -63,12 +60,6 @@ type Building = Arc<OnceCell<Result<BuiltVm>>>;
 
 /// Time limit of a build. A first build of real NixOS downloads some gigabytes.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
-
-/// Maximum length of a build's output line that is passed on, in characters.
-const LINE: usize = 400;
-
-/// Maximum size of the log of a failed build, in bytes.
-const LOG: u64 = 64 * 1024 * 1024;
 
 /// Age at which an unused log, or an unused link that protects a VM from the garbage collector, is removed.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -114,7 +105,7 @@ impl Builder {
     /// Adds what clones of a VM need to a configuration of real NixOS: the store becomes an image, and the two folders
     /// that every VM shares with its host are left out (`/tmp/xchg`, `/tmp/shared`). The configuration's own options
     /// for the image take precedence, and folders that it shares itself stay. If this module makes the build fail, the
-    /// configuration is built unchanged. Flakes stay unchanged.
+    /// configuration is built unchanged. A host of a flake gets the same by its `extendModules`.
     #[must_use]
     pub fn clonable(mut self, clonable: bool) -> Self {
         self.clonable = clonable;
@@ -130,7 +121,8 @@ impl Builder {
         Self { beside: sources.to_vec(), ..self.clone() }
     }
 
-    /// Returns a builder of VMs in which root has a password. The VMs of flakes stay unchanged.
+    /// Returns a builder of VMs in which root has a password, where the source [can be
+    /// extended](Source::can_be_extended).
     #[must_use]
     pub(crate) fn root_password(&self) -> Self {
         Self { root_password: true, built: Arc::default(), ..self.clone() }
@@ -199,33 +191,13 @@ impl Builder {
                     Err(error) if clones && is_about_clones(&error.to_string()) => {
                         let vm =
                             self.run(source, file.parent(), command(&additions)?, &place, events).await?;
-                        let why = error.summary();
-                        events.note(format!(
-                            "machines boot cold, because the VM can't be built for clones: {why}"
-                        ));
+                        events.note(without_clones(&error));
                         vm
                     }
                     built => built?,
                 }
             }
-            Source::Flake(reference) => {
-                let flake: FlakeVm = reference.parse()?;
-                host::check_build(source, None)?;
-                if flake.own_host {
-                    events.note(format!(
-                        "no host is named, so the one with this machine's name is used: {}",
-                        flake.installable
-                    ));
-                }
-                let here = std::env::current_dir().unwrap_or_default();
-                let place = self.place(&[
-                    b"flake",
-                    here.as_os_str().as_encoded_bytes(),
-                    flake.installable.as_bytes(),
-                ])?;
-                let command = commands::flake(&flake, Store::find()?, &place.link);
-                self.run(source, None, command, &place, events).await?
-            }
+            Source::Flake(reference) => self.flake(source, reference, events).await?,
         };
         host::check_run(&vm)?;
         Ok(vm)
@@ -248,7 +220,7 @@ impl Builder {
         Ok(BuildFiles { link, log: logs.join(format!("{id}.log")) })
     }
 
-    async fn run(
+    pub(super) async fn run(
         &self,
         source: &Source,
         home: Option<&Path>,
@@ -268,48 +240,23 @@ impl Builder {
         place: &BuildFiles,
         events: &Events,
     ) -> Result<BuiltVm, Refused> {
-        let what = source.to_string();
-        tracing::debug!(?command, "build");
-        events.send(Event::BuildStarted { what: what.clone() });
-        let started = Instant::now();
-        let mut log = Log::create(&place.log)?;
-        let (mut tail, mut shown) = (Tail::default(), LineFilter::default());
-        let show = |line: &str| {
-            if !line.trim().is_empty() {
-                events.send(Event::BuildLine { text: cut(line, LINE) });
-            }
-        };
-        let ended = process::run(command, self.limit, |line| {
-            log.line(line);
-            tail.push(line);
-            shown.line(line, show);
-        })
-        .await;
-        let failed = match ended {
-            Ok(ended) if ended.status.success() => {
-                shown.go_on(show);
-                log.discard();
-                let vm = BuiltVm::open(commands::out_path(&ended.stdout, &place.link))?;
-                let result = vm.script().ancestors().nth(2).unwrap_or(&place.link).to_path_buf();
-                if let Some(last) = self.last(source) {
-                    last.write(&result);
-                }
-                events.send(Event::BuildFinished { what, result, took: started.elapsed() });
-                return Ok(vm);
-            }
-            Ok(ended) => {
-                tracing::debug!(status = %ended.status, took = ?ended.took, "nix failed");
-                Refused::with_status("building", &what, home, ended.status, &tail)
-            }
-            Err(Stopped::Limit) => Refused::too_long("building", &what, self.limit, &tail),
-            Err(Stopped::Io(source)) => {
-                return Err(Error::io("run nix", &source).because_of_a_limit(&source).into());
-            }
-        };
-        Err(match log.keep() {
-            Some(path) => failed.with_log(&path),
-            None => failed,
-        })
+        let mut run = Run::begin(source, home, self.limit, place, events)?;
+        let ended = run.nix(command).await;
+        self.end(source, run, ended)
+    }
+
+    /// Ends a run with the outcome of its last command.
+    pub(super) fn end(
+        &self,
+        source: &Source,
+        run: Run,
+        ended: Result<Ended, Refused>,
+    ) -> Result<BuiltVm, Refused> {
+        let vm = run.end(ended)?;
+        if let Some(last) = self.last(source) {
+            last.write(&result_of(&vm));
+        }
+        Ok(vm)
     }
 }
 
@@ -331,6 +278,11 @@ pub(super) async fn file_of(source: &Source, events: &Events) -> Result<(PathBuf
             Err(Error::new(ErrorKind::Usage, format!("{other} is no configuration")))
         }
     }
+}
+
+/// Returns the note about a VM that is built without what clones need, because of this error.
+pub(super) fn without_clones(error: &Error) -> String {
+    format!("machines boot cold, because the VM can't be built for clones: {}", error.summary())
 }
 
 /// Returns the bytes that distinguish this nixpkgs in the name of a link.
@@ -361,41 +313,5 @@ fn remove_unused(folder: &Path, now: SystemTime) {
             // Another process may have removed it first.
             let _ = std::fs::remove_file(entry.path());
         }
-    }
-}
-
-/// Collects the whole output of a build and keeps it if the build fails. An error while writing it never fails a build.
-struct Log {
-    temporary: Option<tempfile::NamedTempFile>,
-    kept: PathBuf,
-    written: u64,
-}
-
-impl Log {
-    fn create(kept: &Path) -> Result<Self> {
-        let folder = kept.parent().unwrap_or(Path::new("."));
-        let temporary = tempfile::Builder::new()
-            .prefix(".build-")
-            .tempfile_in(folder)
-            .map_err(|source| Error::io(format_args!("write a log in {}", folder.display()), &source))?;
-        Ok(Self { temporary: Some(temporary), kept: kept.to_path_buf(), written: 0 })
-    }
-
-    fn line(&mut self, line: &str) {
-        self.written = self.written.saturating_add(line.len() as u64 + 1);
-        if self.written <= LOG
-            && let Some(file) = &mut self.temporary
-        {
-            let _ = writeln!(file, "{line}");
-        }
-    }
-
-    fn discard(mut self) {
-        self.temporary = None;
-    }
-
-    fn keep(mut self) -> Option<PathBuf> {
-        self.temporary.take()?.persist(&self.kept).ok()?;
-        Some(self.kept)
     }
 }

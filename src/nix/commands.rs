@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::flake::Extended;
 use super::nixpkgs::Nixpkgs;
 use super::source::FlakeVm;
 use super::store::Store;
@@ -25,18 +26,41 @@ pub(super) fn derivation(file: &Path, nixpkgs: &Nixpkgs, store: Store) -> Comman
 }
 
 /// Returns the command that builds a derivation.
-pub(super) fn realise(derivation: &Path, nixpkgs: &Nixpkgs, store: Store, out_link: &Path) -> Command {
+pub(super) fn realise(derivation: &Path, stand_in: bool, store: Store, out_link: &Path) -> Command {
     let mut command = Command::new("nix-build");
     command.arg(derivation).arg("--out-link").arg(out_link);
-    finish(command, store, nixpkgs.is_stand_in())
+    finish(command, store, stand_in)
 }
 
 /// Returns `nix build REF#…vm`. Flakes are still experimental in Nix, so the command enables them.
 pub(super) fn flake(vm: &FlakeVm, store: Store, out_link: &Path) -> Command {
     let mut command = Command::new("nix");
     command.args(["build", "--extra-experimental-features", "nix-command flakes", "--print-build-logs"]);
-    command.arg("--out-link").arg(out_link).arg(&vm.installable);
+    // A run changes no file of the user's, and what it builds does not depend on whether it could.
+    command.arg("--no-write-lock-file").arg("--out-link").arg(out_link).arg(&vm.installable);
     finish(command, store, false)
+}
+
+/// Returns the command that evaluates the VM of a flake's host with a module of ours, and prints an [`Extended`], or
+/// `null` if the host can't be extended. `nix eval REF --apply` locks and evaluates the flake exactly as `nix build REF`
+/// does, which `builtins.getFlake` does not.
+pub(super) fn extended_host(host: &str, module: &str, store: Store) -> Command {
+    let apply = format!(
+        "host: if host ? extendModules then let vm = (host.extendModules {{ modules = [ {module} ]; }}).config.system.build.vm; \
+         in {{ derivation = vm.drvPath; output = builtins.unsafeDiscardStringContext vm.outPath; }} else null"
+    );
+    evaluate_flake(host, &apply, store)
+}
+
+/// Returns the command that builds what [`extended_host`] named, with the settings of the flake.
+pub(super) fn build_within_flake(host: &str, extended: &Extended, store: Store) -> Command {
+    // Reading a folder builds it.
+    let apply = format!(
+        "host: builtins.seq (builtins.readDir (builtins.appendContext \"{}\" {{ \"{}\" = {{ outputs = [ \"out\" ]; }}; }})) true",
+        extended.output.display(),
+        extended.derivation.display()
+    );
+    evaluate_flake(host, &apply, store)
 }
 
 /// A Nix expression that maps a configuration to its users.
@@ -65,7 +89,13 @@ pub(super) fn hosts_of_flake(reference: &str, store: Store) -> Command {
 
 fn evaluate_flake(installable: &str, apply: &str, store: Store) -> Command {
     let mut command = Command::new("nix");
-    command.args(["eval", "--extra-experimental-features", "nix-command flakes", "--json"]);
+    command.args([
+        "eval",
+        "--extra-experimental-features",
+        "nix-command flakes",
+        "--print-build-logs",
+        "--json",
+    ]);
     // The flake may be in another user's folder, so write nothing there.
     command.args(["--no-write-lock-file", "--apply", apply, installable]);
     finish(command, store, false)

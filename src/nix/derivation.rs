@@ -72,7 +72,7 @@ impl Builder {
     ) -> Result<BuiltVm, Refused> {
         let nixpkgs = Nixpkgs::choose(self.nixpkgs.as_deref(), events).await?;
         let place = self.place(&[b"derivation", file.as_os_str().as_encoded_bytes(), &identity(&nixpkgs)])?;
-        let command = commands::realise(derivation, &nixpkgs, Store::find()?, &place.link);
+        let command = commands::realise(derivation, nixpkgs.is_stand_in(), Store::find()?, &place.link);
         let source = Source::Configuration(file.to_owned());
         let vm = self.run_with_blame(&source, file.parent(), command, &place, events).await?;
         host::check_run(&vm)?;

@@ -168,10 +168,13 @@ fn message_from(lines: &[&str], start: usize) -> Vec<String> {
     message
 }
 
+/// The name of a file for an expression on the command line, which is ours.
+const OURS: &str = "«string»:";
+
 /// Returns every `at FILE:LINE:COLUMN:` with the source lines below it, and its line index.
 fn places(lines: &[&str]) -> Vec<(usize, Excerpt)> {
     let found = lines.iter().enumerate().filter_map(|(index, line)| {
-        let at = position(line.trim())?.to_owned();
+        let at = position(line.trim()).filter(|at| !at.starts_with(OURS))?.to_owned();
         let is_source = |line: &&&str| {
             line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('|')
         };
@@ -285,6 +288,14 @@ error:
         assert_eq!(own.snippet, ["     3| uid = { };"]);
         let elsewhere = ErrorText::read(&tail(text), Some(Path::new("/home/other"))).place.unwrap();
         assert_eq!(elsewhere.at, "/nix/store/x/lib/types.nix:9:7");
+    }
+
+    #[test]
+    fn a_place_in_an_expression_of_ours_is_not_shown() {
+        let text = "error: builder for '/nix/store/a.drv' failed with exit code 3\n\n       \
+                    … while realising the context of path '/nix/store/a'\n\n       \
+                    at «string»:1:21:\n\n            1| host: builtins.seq\n             |       ^";
+        assert_eq!(ErrorText::read(&tail(text), None).place, None);
     }
 
     #[test]

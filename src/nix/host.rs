@@ -27,7 +27,7 @@ pub(crate) fn needs_of_the_stand_in() -> Vec<Program> {
 pub(super) fn check_build(source: &Source, nixpkgs: Option<&Nixpkgs>) -> Result {
     let mut needs = match source {
         Source::Configuration(_) | Source::Committed(_) => vec![NIX_BUILD],
-        Source::Flake(_) => vec![NIX],
+        Source::Flake(_) => vec![NIX, NIX_BUILD],
         Source::Built(_) => Vec::new(),
     };
     if nixpkgs.is_some_and(Nixpkgs::is_stand_in) {

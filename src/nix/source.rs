@@ -18,8 +18,7 @@ pub enum Source {
     /// A host of a flake, `REF#HOST`: its `nixosConfigurations.HOST.config.system.build.vm`.
     ///
     /// A fragment that starts with `nixosConfigurations.`, `packages.`, `legacyPackages.` or `checks.` is already an
-    /// attribute and is used unchanged. Without a fragment the host is the one with this machine's host name, as in
-    /// `nixos-rebuild`.
+    /// attribute. Without a fragment the host is the one with this machine's host name, as in `nixos-rebuild`.
     Flake(String),
     /// A VM that is already built: see [`BuiltVm::open`](crate::BuiltVm::open).
     Built(PathBuf),
@@ -51,6 +50,15 @@ impl Source {
     /// Returns whether no other nixpkgs can be chosen for it.
     pub(crate) fn brings_its_own_nixpkgs(&self) -> bool {
         matches!(self, Self::Flake(_) | Self::Built(_))
+    }
+
+    /// Returns whether modules can be added to it when it is built.
+    pub(crate) fn can_be_extended(&self) -> bool {
+        match self {
+            Self::Configuration(_) | Self::Committed(_) => true,
+            Self::Flake(reference) => reference.parse::<FlakeVm>().is_ok_and(|flake| flake.host().is_some()),
+            Self::Built(_) => false,
+        }
     }
 
     /// Returns the folder of a kept disk: that of the configuration, else the current folder, as in the run script.
@@ -115,7 +123,15 @@ pub(super) struct FlakeVm {
     pub(super) own_host: bool,
 }
 
+/// The attribute of a host that is its VM.
+const VM: &str = ".config.system.build.vm";
+
 impl FlakeVm {
+    /// Returns `REF#ATTRIBUTE` of the host whose VM it is; `None` if the attribute is something else.
+    pub(super) fn host(&self) -> Option<&str> {
+        self.installable.strip_suffix(VM)
+    }
+
     /// Parses `reference`. Calls `host_name` only if the reference has no fragment.
     pub(super) fn parse(reference: &str, host_name: impl FnOnce() -> String) -> Result<Self> {
         const ATTRIBUTES: [&str; 4] = ["nixosConfigurations.", "packages.", "legacyPackages.", "checks."];
@@ -131,7 +147,7 @@ impl FlakeVm {
         } else if !ATTRIBUTES.iter().any(|start| fragment.starts_with(start)) {
             (vm_of(&quoted(fragment)), false)
         } else if fragment.starts_with(ATTRIBUTES[0]) && parts(fragment) == 2 {
-            (format!("{fragment}.config.system.build.vm"), false)
+            (format!("{fragment}{VM}"), false)
         } else {
             (fragment.to_owned(), false)
         };
@@ -140,7 +156,7 @@ impl FlakeVm {
 }
 
 fn vm_of(host: &str) -> String {
-    format!("nixosConfigurations.{host}.config.system.build.vm")
+    format!("nixosConfigurations.{host}{VM}")
 }
 
 /// Returns a host name as one part of an attribute path, quoted if it contains a dot.
@@ -204,6 +220,31 @@ mod tests {
             installable(".#nixosConfigurations.\"a.b\""),
             ".#nixosConfigurations.\"a.b\".config.system.build.vm"
         );
+    }
+
+    #[test]
+    fn a_host_can_be_extended_and_another_attribute_can_not() {
+        let host = |reference: &str| {
+            let vm = FlakeVm::parse(reference, || "this-host".to_owned()).unwrap();
+            vm.host().map(str::to_owned)
+        };
+        for (reference, host_of) in [
+            (".#web", ".#nixosConfigurations.web"),
+            (".", ".#nixosConfigurations.this-host"),
+            (".?dir=a b#a.b", ".?dir=a b#nixosConfigurations.\"a.b\""),
+            (".#nixosConfigurations.web.config.system.build.vm", ".#nixosConfigurations.web"),
+        ] {
+            assert_eq!(host(reference).as_deref(), Some(host_of), "{reference}");
+        }
+        for reference in [
+            ".#packages.x86_64-linux.vm",
+            ".#checks.x86_64-linux.vm",
+            ".#nixosConfigurations.web.config.system.build.vmWithBootLoader",
+        ] {
+            assert_eq!(host(reference), None, "{reference}");
+            assert!(!Source::Flake(reference.to_owned()).can_be_extended());
+        }
+        assert!(Source::Flake("github:me/x#web".to_owned()).can_be_extended());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! environment, PATH and folder. Nix is a shell script where the test is about what this library
 //! does, and the real one where it is about what Nix says.
 
+mod flakes;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -502,21 +504,6 @@ fn a_build_that_is_no_vm_is_named() {
     let place = Place::with_real_nix("build ''mkdir -p $out; echo 23.11 >$out/nixos-version''");
     place.configuration("{ ... }: { }");
     says(place.build().error("Usage"), &["is not a built VM", "a NixOS system, not a VM"]);
-}
-
-#[test]
-fn a_host_of_a_flake_is_built_by_real_nix() {
-    let mut place = Place::new();
-    let flake = "{ outputs = _: { nixosConfigurations.web.config.system.build.vm = derivation { name = \"vm\"; system = \"SYSTEM\";\n\
-                 builder = \"/bin/sh\"; PATH = \"/bin:/usr/bin\"; args = [ \"-c\" ''mkdir -p $out/bin; cd $out/bin;\n\
-                 echo '#!/bin/sh' >run-web-vm; chmod +x run-web-vm'' ]; }; }; }";
-    let system = format!("{}-linux", std::env::consts::ARCH);
-    std::fs::write(place.at("work/flake.nix"), flake.replace("SYSTEM", &system)).unwrap();
-    place.set("NIXVM_FLAKE", ".#web");
-    assert!(place.build().script().ends_with("bin/run-web-vm"));
-
-    place.set("NIXVM_FLAKE", ".#mail");
-    says(place.build().error("Build"), &["nixosConfigurations.mail", "next: name one of the flake's hosts"]);
 }
 
 /// The repository's own stand-in, with a configuration of the user's.

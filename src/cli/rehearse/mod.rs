@@ -110,10 +110,10 @@ impl Rehearse {
         let user = self.user()?;
         let builder = settings.builder().beside(&[from.clone(), to.clone()]);
         let mut systems = Systems::build(&builder, &from, &to, &events).await?;
-        let is_known = |source: &Source| matches!(source, Source::Configuration(_) | Source::Committed(_));
         let needs_a_user = self.user.is_none() && self.scenarios.is_empty();
         if needs_a_user
-            && [&from, &to].into_iter().all(is_known)
+            && from.can_be_extended()
+            && to.can_be_extended()
             && first_admin(systems.today.vm()?).is_none()
         {
             events.note(

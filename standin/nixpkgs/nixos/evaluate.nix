@@ -60,5 +60,11 @@ in
       } // removeAttrs config.system.build [ "toplevel" "initrd" "vm" "standin" ];
     };
   };
-  inherit (evaluated) options extendModules;
+  inherit (evaluated) options;
+  # As here, with more modules: what is built of them has their variants and assertions, too.
+  extendModules = more: import ./evaluate.nix {
+    inherit system;
+    modules = modules ++ more.modules or [ ];
+    specialArgs = specialArgs // more.specialArgs or { };
+  };
 }
