@@ -95,10 +95,11 @@ rec {
       outcome = path: value:
         let
           flipped = here: option: if here == path then [ (lib.mkOverride 10 value) ] else basis here option;
-          inherit ((evaluate [ wrong (all flipped) ]).extendModules { modules = [ ]; }) config;
+          inherit (evaluate [ wrong (all flipped) ]) options;
         in
         builtins.hashString "sha256" (builtins.unsafeDiscardStringContext (
-          builtins.toJSON [ (map (a: a.assertion) config.assertions) config.standin.spec ] + config.system.build.standin.scriptFor "/folder"));
+          builtins.toJSON [ (map (a: a.assertion) options.assertions.value) options.standin.spec.value ]
+          + options.system.build.value.standin.scriptFor "/folder"));
       # What the switches of checks let pass.
       wrong = { pkgs, ... }: {
         users.users = { full = { uid = 7; shell = pkgs.fish; }; plain.uid = 7; root.openssh.authorizedKeys.keys = lib.mkForce [ ]; };
