@@ -20,7 +20,7 @@ machines := threads
 cache := justfile_directory() / "target/tmp/cache"
 
 # The tests of properties, by a part of their names.
-properties := "escape:: text::tests dbus:: frame:: report::ci secrets:: screen:: allowed:: frames:: matching:: oracle::generated"
+properties := "escape:: text::tests dbus:: frame:: report::ci secrets:: screen:: allowed:: frames:: matching:: oracle::generated network::tests::properties network::tests::dhcp"
 
 # Not a crate of the workspace: build.rs compiles it.
 guest_helper := "src/channel/guest/helper/main.rs"
@@ -55,6 +55,7 @@ test-rust *filter: test-tools
 # Runs the long tests: fuzzing for SECONDS; properties with many cases; soaks, ten rounds for one.
 test-long seconds="600": test-tools
     NIXVM_FUZZ_SECONDS={{ seconds }} cargo test --workspace --all-features --lib channel::tests::hostile
+    NIXVM_FUZZ_SECONDS=60 cargo test --workspace --all-features --lib network::tests::hostile
     PROPTEST_CASES=20000 cargo test --workspace --all-features --lib --test it -- {{ properties }}
     NIXVM_CACHE_DIR={{ quote(cache) }} NIXVM_TEST_SOAK=10 cargo test --workspace --all-features --test it -- many_machines:: template_trouble::killed real_vm::snapshots
 

@@ -23,8 +23,9 @@ use super::vde::{Control, Folder, Said, SocketFile};
 use super::{Counts, Key, Lease, VlanId};
 use crate::{Error, Result};
 
-/// How many frames of one machine are read before it is another's turn.
+/// How many frames of one machine are read before it is another's turn, and how many bytes.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 128 << 10;
 
 /// How many such batches are read of a program that has ended: at least what the kernel keeps of it.
 const LAST: usize = 8;
@@ -225,12 +226,18 @@ impl Lines {
     /// Reads the frames of a machine, but not too many of them.
     fn readable(&mut self, port: Key, hung_up: bool, buffer: &mut [u8]) {
         let Some(line) = self.lines.get(&port) else { return };
-        let now = Instant::now();
+        let (now, mut bytes) = (Instant::now(), 0);
         for _ in 0..BATCH {
             match recv(&line.socket, &mut *buffer, RecvFlags::DONTWAIT) {
                 // A message may be empty, and an end looks like one.
                 Ok((0, _)) if hung_up => return self.hang_up(port),
-                Ok((length, _)) => self.forwarding.receive(port, &buffer[..length], now),
+                Ok((length, _)) => {
+                    self.forwarding.receive(port, &buffer[..length], now);
+                    bytes += length;
+                    if bytes >= BATCH_BYTES {
+                        return;
+                    }
+                }
                 Err(Errno::AGAIN) if hung_up => return self.hang_up(port),
                 Err(Errno::AGAIN) => return,
                 // The other end was closed before it had read everything. What it sent before that is still there.

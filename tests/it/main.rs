@@ -29,6 +29,7 @@ mod kept_disk;
 mod layers;
 mod machine;
 mod many_machines;
+mod network;
 mod packaging;
 mod qemu_launch;
 mod real_vm;

@@ -85,6 +85,11 @@ impl Request {
     }
 }
 
+/// What a client without an address says first.
+pub(super) fn discover(card: Mac) -> Vec<u8> {
+    Request { card, ..Request::new(1) }.frame()
+}
+
 /// An answer as its client reads it.
 #[derive(Debug)]
 struct Answer {

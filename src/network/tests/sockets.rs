@@ -11,25 +11,25 @@ use crate::network::queue::MOST_FRAMES;
 use crate::network::{Port, Switch};
 
 /// A machine, which waits for frames as long as a hang takes.
-struct Machine {
+pub(super) struct Machine {
     port: Port,
     socket: OwnedFd,
 }
 
 impl Machine {
-    fn new(switch: &Switch, number: u8) -> Self {
+    pub(super) fn new(switch: &Switch, number: u8) -> Self {
         let (port, socket) = switch.plug(vlan(number), "machine").unwrap();
         sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(HANG)).unwrap();
         sockopt::set_socket_timeout(&socket, Timeout::Send, Some(HANG)).unwrap();
         Self { port, socket }
     }
 
-    fn send(&self, frame: &[u8]) {
+    pub(super) fn send(&self, frame: &[u8]) {
         assert_eq!(send(&self.socket, frame, SendFlags::empty()).unwrap(), frame.len());
     }
 
     /// The next message: empty at the end of the connection.
-    fn read(&self) -> Vec<u8> {
+    pub(super) fn read(&self) -> Vec<u8> {
         let mut buffer = vec![0; 70_000];
         let (length, _) = recv(&self.socket, &mut buffer[..], RecvFlags::empty()).unwrap();
         buffer.truncate(length);

@@ -46,7 +46,7 @@ impl Case {
 }
 
 /// What libvdeplug says.
-fn request(path: &Path, version: u32) -> Vec<u8> {
+pub(super) fn request(path: &Path, version: u32) -> Vec<u8> {
     let mut request = Vec::new();
     request.extend(0xfeed_face_u32.to_ne_bytes());
     request.extend(version.to_ne_bytes());
