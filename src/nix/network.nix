@@ -178,7 +178,8 @@ let
       mkdir -p /run/systemd/network /run/udev/rules.d
       for line in "''${cards[@]}"; do
         addresses_of "$line"
-        rules+="ACTION==\"add\", SUBSYSTEM==\"net\", ATTR{address}==\"$mac\", NAME=\"$card\"${lib.optionalString ((networking.networkmanager.ensureProfiles.profiles or { }) == { }) ", ENV{NM_UNMANAGED}=\\\"1\\\""}"$'\n'
+        # Not for what is made of a card: a VLAN has its MAC address, too.
+        rules+="ACTION==\"add\", SUBSYSTEM==\"net\", DEVPATH!=\"/devices/virtual/*\", ATTR{address}==\"$mac\", NAME=\"$card\"${lib.optionalString ((networking.networkmanager.ensureProfiles.profiles or { }) == { }) ", ENV{NM_UNMANAGED}=\\\"1\\\""}"$'\n'
         if [ "$four$six" = -- ]; then continue; fi
         told=$'[Network]\n'
         if [ "$four" != - ]; then
@@ -283,7 +284,8 @@ let
         fi
         if [ "$four$six" != -- ]; then batch+="link set dev $card up"$'\n'; fi
         if [ "$four" != - ]; then
-          batch+="address replace $four/24 dev $card"$'\n'
+          # With a broadcast address, as systemd-networkd has it, which else sets the same address again and again.
+          batch+="address replace $four/24 brd + dev $card"$'\n'
           added+="$four/24 dev $card"$'\n'
         fi
         if [ "$six" != - ] && [ "$(cat "/proc/sys/net/ipv6/conf/$card/disable_ipv6" 2>/dev/null)" = 0 ]; then

@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(
             said,
             "ip link set dev eth7 down\nip link set dev eth7 name eth1\nip -force -batch -\nlink set dev eth1 up\n\
-             address replace 192.168.1.1/24 dev eth1\naddress replace 2001:db8:1::1/64 dev eth1 nodad\n"
+             address replace 192.168.1.1/24 brd + dev eth1\naddress replace 2001:db8:1::1/64 dev eth1 nodad\n"
         );
         assert!(output.status.success());
     }

@@ -192,3 +192,75 @@ N
 has "passwords: clear text goes before a hash" "$spec.users" '"password":{"clear":"test"}' <<'N'
 { users.users.alice = { isNormalUser = true; password = "test"; hashedPassword = "!"; initialHashedPassword = "!"; }; }
 N
+
+# --- Networks.
+
+network() { echo "$etc.'\"systemd/network/$1\"'.text"; }
+has "network: a VLAN on a card" "$(network 40-lan.netdev)" 'Kind=vlan\n[VLAN]\nId=10' <<'N'
+{ networking.vlans.lan = { id = 10; interface = "eth1"; }; }
+N
+has "network: the card knows its VLAN" "$(network 40-eth1.network)" 'DHCP=ipv4\nVLAN=lan\n' <<'N'
+{ networking.vlans.lan = { id = 10; interface = "eth1"; }; }
+N
+has "network: members of a bridge ask for no address" "$(network 40-eth1.network)" 'DHCP=no\nBridge=br0\n' <<'N'
+{ networking.bridges.br0.interfaces = [ "eth1" ]; }
+N
+has "network: a bond" "$(network 40-bond0.netdev)" 'Kind=bond\n[Bond]\nMode=active-backup\nMIIMonitorSec=100ms' <<'N'
+{ networking.bonds.bond0 = { interfaces = [ "eth1" "eth2" ]; driverOptions = { mode = "active-backup"; miimon = "100"; }; }; }
+N
+has "network: addresses and routes of both families" "$(network 40-eth1.network)" 'DHCP=no\nAddress=10.0.0.1/24\nAddress=fd00::1/64\n[Route]\nDestination=10.1.0.0/16\nGateway=10.0.0.9' <<'N'
+{ networking.interfaces.eth1 = { ipv6.addresses = [ { address = "fd00::1"; prefixLength = 64; } ]; ipv4 = {
+  addresses = [ { address = "10.0.0.1"; prefixLength = 24; } ]; routes = [ { address = "10.1.0.0"; prefixLength = 16; via = "10.0.0.9"; } ];
+}; }; }
+N
+is "network: a card without an address asks for one only where cards do" "$(network 40-eth1.network)" '"[Match]\nName=eth1\n[Link]\n[Network]\nDHCP=no\n"' <<'N'
+{ networking.useDHCP = false; networking.interfaces.eth1 = { }; }
+N
+fails "network: an address of IPv4 with a prefix of IPv6" vm 'networking.interfaces.eth1.ipv4.addresses' 'between 0 and 32' <<'N'
+{ networking.interfaces.eth1.ipv4.addresses = [ { address = "10.0.0.1"; prefixLength = 64; } ]; }
+N
+fails "network: what the stand-in can't do is refused" vm "networking.bridges.br0.rstp" <<'N'
+{ networking.bridges.br0 = { interfaces = [ ]; rstp = true; }; }
+N
+has "network: a default gateway, whose card may have no address yet" "$(unit)" 'network-setup.service' <<'N'
+{ networking.defaultGateway = "192.168.1.1"; }
+N
+fails "nat: forwarded ports of no network" vm 'networking.nat.forwardPorts requires networking.nat.externalInterface' <<'N'
+{ networking.nat = { enable = true; forwardPorts = [ { sourcePort = 80; destination = "10.0.0.1:80"; } ]; }; }
+N
+has "nat: the machine forwards" "$spec.etc" 'net.ipv4.conf.all.forwarding=1' <<'N'
+{ networking.nat = { enable = true; internalInterfaces = [ "eth1" ]; }; }
+N
+fails "keepalived: a script that is not there" vm 'trackscript x is not defined' <<'N'
+{ services.keepalived = { enable = true; vrrpInstances.a = { interface = "eth1"; virtualRouterId = 1; trackScripts = [ "x" ]; }; }; }
+N
+
+# rules NAME UNIT TEXT... < configuration: the file that a unit of nftables loads has each TEXT.
+rules() {
+    config configuration.nix
+    wanted "$1" || return 0
+    name=$1
+    got=$(value "config.systemd.services.$2.serviceConfig.ExecStart")
+    shift 2
+    for text; do
+        case $got in *"$text"*) ;; *) bad "$name" "expected in it: $text" "got: $got" "$(head -c 1500 "$work/stderr")"; return ;; esac
+    done
+    ok "$name"
+}
+rules "firewall: ports of one card" firewall 'iifname \"eth1\" tcp dport { 80 } accept' 'fib saddr . mark . iif oif exists accept' <<'N'
+{ imports = [ ./text.nix ]; networking.firewall.interfaces.eth1.allowedTCPPorts = [ 80 ]; }
+N
+rules "firewall: what is forwarded, with NAT" firewall 'type filter hook forward' 'iifname { \"eth1\" } oifname \"eth2\" accept' <<'N'
+{ imports = [ ./text.nix ]; networking.firewall.filterForward = true; networking.nat = { enable = true; internalInterfaces = [ "eth1" ]; externalInterface = "eth2"; }; }
+N
+rules "nat: of both families, and forwarded ports" nat 'iifname { \"eth1\" } oifname \"eth2\" masquerade' 'table ip6 nixos-nat' 'map { tcp . 8080 : 10.0.0.1 . 80 }' 'map { udp . 60-70 : fd00::2 . 80 }' <<'N'
+{ imports = [ ./text.nix ]; networking.nat = { enable = true; enableIPv6 = true; internalInterfaces = [ "eth1" ]; externalInterface = "eth2"; forwardPorts = [
+  { sourcePort = 8080; destination = "10.0.0.1:80"; } { sourcePort = "60:70"; destination = "[fd00::2]:80"; proto = "udp"; }
+]; }; }
+N
+rules "keepalived: an address that moves" keepalived 'virtual_router_id 7' 'virtual_ipaddress {\n    192.168.1.100/24 dev eth1' <<'N'
+{ imports = [ ./text.nix ]; services.keepalived = { enable = true; vrrpInstances.a = { interface = "eth1"; virtualRouterId = 7; virtualIps = [ { addr = "192.168.1.100/24"; dev = "eth1"; } ]; }; }; }
+N
+rules "dnsmasq: settings" dnsmasq 'dhcp-range=10.0.0.2,10.0.0.9\n' 'bind-interfaces\n' '# setting `expand-hosts`' <<'N'
+{ imports = [ ./text.nix ]; services.dnsmasq = { enable = true; settings = { bind-interfaces = true; expand-hosts = false; dhcp-range = [ "10.0.0.2,10.0.0.9" ]; }; }; }
+N

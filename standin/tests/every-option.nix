@@ -26,6 +26,14 @@ let
   given = {
     "security.sudo.extraRules.*.users" = [ "root" ];
     "virtualisation.fileSystems.<name>.device" = "/dev/vdb";
+    "networking.bonds.<name>.interfaces" = [ "eth7" ];
+    "networking.bridges.<name>.interfaces" = [ "eth8" ];
+    "networking.firewall.filterForward" = true;
+    "networking.interfaces.<name>.virtual" = true;
+    "networking.nat.enableIPv6" = true;
+    "networking.nat.externalInterface" = "eth9";
+    "networking.nat.forwardPorts.*.destination" = "10.0.0.1:80";
+    "networking.nat.internalInterfaces" = [ "eth7" ];
     "services.nginx.virtualHosts.<name>.locations.<name>.proxyPass" = "http://other";
   };
 

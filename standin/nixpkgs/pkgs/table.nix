@@ -192,6 +192,8 @@
     dnsutils = { debs = [ "bind9-dnsutils" ]; main = "dig"; };
     dnsmasq = { debs = [ "dnsmasq-base" ]; main = "dnsmasq"; };
     haproxy = null;
+    arping = { debs = [ "iputils-arping" ]; main = "arping"; };
+    conntrack-tools = { debs = [ "conntrack" ]; main = "conntrack"; };
     host = { debs = [ "bind9-host" ]; main = "host"; };
     httpie = { main = "http"; };
     inetutils = { debs = [ "inetutils-telnet" "hostname" "inetutils-traceroute" ]; main = "telnet"; };
@@ -199,6 +201,7 @@
     iperf2 = { debs = [ "iperf" ]; main = "iperf"; };
     iperf3 = null;
     iptables = null;
+    keepalived = null;
     lighttpd = null;
     lynx = null;
     mosh = null;
@@ -229,6 +232,7 @@
     siege = null;
 
     # --- databases and services
+    etcd = { debs = [ "etcd-server" "etcd-client" ]; main = "etcd"; };
     mariadb = { debs = [ "mariadb-server" "mariadb-client" ]; main = "mariadb"; };
     memcached = null;
     postgresql = { debs = [ "postgresql-15" "postgresql-client-15" "postgresql-common" ]; main = "psql"; };

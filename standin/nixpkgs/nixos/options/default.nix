@@ -2,6 +2,8 @@
 [
   ./boot.nix
   ./environment.nix
+  ./firewall.nix
+  ./interfaces.nix
   ./locale.nix
   ./networking.nix
   ./programs.nix
@@ -12,7 +14,10 @@
   ./users.nix
   ./virtualisation.nix
   ./accepted.nix
+  ./services/dnsmasq.nix
+  ./services/etcd.nix
   ./services/getty.nix
+  ./services/keepalived.nix
   ./services/nginx.nix
   ./services/openssh.nix
   ./services/postgresql.nix
