@@ -3,6 +3,6 @@
 pub use std::time::Duration;
 
 pub use crate::console::Pattern;
-pub use crate::machine::{Machine, Output, Session, Stream, System, User, start_all};
+pub use crate::machine::{Machine, Network, Output, Session, Stream, System, User, start_all};
 pub use crate::{Error, ErrorKind, Result};
 pub use crate::{checkpoint, scenario};

@@ -9,13 +9,15 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Result, Token};
 
 use crate::duration;
 use crate::nearest::nearest;
+use crate::vlans::{self, Vlans, WithoutDhcp};
 
 /// Reserved argument names, which a parameter can't have.
-pub const KEYWORDS: [&str; 11] = [
+pub const KEYWORDS: [&str; 13] = [
     "allow",
     "budget",
     "configuration",
     "cores",
+    "dhcp",
     "from",
     "ignore",
     "memory",
@@ -23,6 +25,7 @@ pub const KEYWORDS: [&str; 11] = [
     "passphrase",
     "retries",
     "timeout",
+    "vlans",
 ];
 
 /// The arguments, checked as far as possible without their function.
@@ -52,6 +55,10 @@ pub struct Arguments {
     pub sources: Vec<(Ident, LitStr)>,
     /// `nixpkgs(next = "channel:nixos-26.05")`: for the parameter with that name.
     pub nixpkgs: Vec<(Ident, LitStr)>,
+    /// `dhcp = false` or `dhcp(2 = false)`: the VLANs without a DHCP server.
+    pub without_dhcp: Option<WithoutDhcp>,
+    /// `vlans(server = [1, 2])`: the VLANs of the machine with that name.
+    pub vlans: Option<Vec<(Ident, Vec<u8>)>>,
 }
 
 /// How long parts of a boot may take.
@@ -153,6 +160,15 @@ struct Argument {
     value: Option<Expr>,
     list: Option<Vec<LitStr>>,
     pairs: Option<Vec<(Ident, LitStr)>>,
+    networks: Option<Networks>,
+}
+
+/// What the arguments about networks have in parentheses.
+enum Networks {
+    /// `vlans(server = [1, 2])`.
+    Vlans(Vlans),
+    /// `dhcp(2 = false)`.
+    WithoutDhcp(WithoutDhcp),
 }
 
 impl Parse for Argument {
@@ -163,6 +179,14 @@ impl Parse for Argument {
         if input.peek(syn::token::Paren) {
             let content;
             syn::parenthesized!(content in input);
+            let networks = match name.to_string().as_str() {
+                "vlans" => Some(Networks::Vlans(vlans::parse(&content)?)),
+                "dhcp" => Some(Networks::WithoutDhcp(vlans::without_dhcp(&content)?)),
+                _ => None,
+            };
+            if networks.is_some() {
+                return Ok(Self { name, value: None, list: None, pairs: None, networks });
+            }
             if name == "budget" || name == "nixpkgs" {
                 let pair = |input: ParseStream| {
                     let part = input.parse()?;
@@ -170,11 +194,23 @@ impl Parse for Argument {
                     Ok((part, input.parse()?))
                 };
                 let pairs = content.parse_terminated(pair, Token![,])?;
-                return Ok(Self { name, value: None, list: None, pairs: Some(pairs.into_iter().collect()) });
+                return Ok(Self {
+                    name,
+                    value: None,
+                    list: None,
+                    pairs: Some(pairs.into_iter().collect()),
+                    networks: None,
+                });
             }
             let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&content)
                 .map_err(|error| Error::new(error.span(), format!("expected strings: `{name}(\"…\")`")))?;
-            return Ok(Self { name, value: None, list: Some(list.into_iter().collect()), pairs: None });
+            return Ok(Self {
+                name,
+                value: None,
+                list: Some(list.into_iter().collect()),
+                pairs: None,
+                networks: None,
+            });
         }
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
@@ -184,7 +220,7 @@ impl Parse for Argument {
         } else {
             return Err(input.error(format!("expected `{name} = \"…\"`")));
         };
-        Ok(Self { name, value, list: None, pairs: None })
+        Ok(Self { name, value, list: None, pairs: None, networks: None })
     }
 }
 
@@ -194,7 +230,7 @@ impl Arguments {
         let list = syn::parse::Parser::parse2(Punctuated::<Argument, Token![,]>::parse_terminated, tokens)?;
         let mut arguments = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
-        for Argument { name, value, list, pairs } in list {
+        for Argument { name, value, list, pairs, networks } in list {
             let is_known = KEYWORDS.iter().any(|known| name == known) || parameters.contains(&name);
             if !is_known {
                 return Err(unknown(&name, &KEYWORDS, parameters, &there_is(parameters)));
@@ -210,6 +246,24 @@ impl Arguments {
                 }
                 "budget" => arguments.budget = Budget::parse(&name, pairs)?,
                 "nixpkgs" => arguments.nixpkgs = nixpkgs(&name, pairs, parameters)?,
+                "vlans" => {
+                    let given = match networks {
+                        Some(Networks::Vlans(given)) => given,
+                        _ => return Err(Error::new(name.span(), vlans::EXPECTED)),
+                    };
+                    for (machine, _) in &given {
+                        if !parameters.contains(machine) {
+                            return Err(no_parameter(machine, parameters));
+                        }
+                    }
+                    arguments.vlans = Some(given);
+                }
+                "dhcp" => {
+                    arguments.without_dhcp = match networks {
+                        Some(Networks::WithoutDhcp(given)) => Some(given),
+                        _ => vlans::off(&name, value.as_ref())?,
+                    };
+                }
                 other if list.is_some() => {
                     return Err(Error::new(name.span(), format!("expected `{other} = \"…\"`")));
                 }
@@ -284,8 +338,9 @@ fn unknown(name: &Ident, known: &[&str], parameters: &[Ident], all: &str) -> Err
 /// Lists the existing arguments for error texts: every one of [`KEYWORDS`].
 fn there_is(parameters: &[Ident]) -> String {
     let mut text = "there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, `configuration = \"FILE.nix\"`, \
-                    `cores = 2`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, `memory = \"2G\"`, \
-                    `nixpkgs(PARAMETER = \"channel:nixos-26.05\")`, `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`"
+                    `cores = 2`, `dhcp = false`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, `memory = \"2G\"`, \
+                    `nixpkgs(PARAMETER = \"channel:nixos-26.05\")`, `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`, \
+                    `vlans(PARAMETER = [1, 2])`"
         .to_owned();
     match parameters {
         [] => text.push_str(" and, for each machine or system, `PARAMETER = \"FILE.nix\"`"),
@@ -309,15 +364,7 @@ fn nixpkgs(
     let pairs = pairs.filter(|pairs| !pairs.is_empty()).ok_or_else(|| Error::new(name.span(), EXPECTED))?;
     for (at, (parameter, value)) in pairs.iter().enumerate() {
         if !parameters.contains(parameter) {
-            let names: Vec<String> = parameters.iter().map(|name| format!("`{name}`")).collect();
-            let all = match names.as_slice() {
-                [] => "the scenario has no parameter".to_owned(),
-                names => format!("the scenario has {}", names.join(", ")),
-            };
-            let meant = parameters.iter().map(Ident::to_string).collect::<Vec<_>>();
-            let meant = nearest(&parameter.to_string(), meant.iter().map(String::as_str));
-            let meant = meant.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-            return Err(Error::new(parameter.span(), format!("no parameter `{parameter}`: {meant}{all}")));
+            return Err(no_parameter(parameter, parameters));
         }
         if pairs.iter().take(at).any(|(other, _)| other == parameter) {
             return Err(Error::new(parameter.span(), format!("`{parameter}` is given twice")));
@@ -328,6 +375,19 @@ fn nixpkgs(
         }
     }
     Ok(pairs)
+}
+
+/// Returns the error for a name that no parameter has.
+fn no_parameter(name: &Ident, parameters: &[Ident]) -> Error {
+    let names: Vec<String> = parameters.iter().map(|name| format!("`{name}`")).collect();
+    let all = match names.as_slice() {
+        [] => "the scenario has no parameter".to_owned(),
+        names => format!("the scenario has {}", names.join(", ")),
+    };
+    let meant = parameters.iter().map(Ident::to_string).collect::<Vec<_>>();
+    let meant = nearest(&name.to_string(), meant.iter().map(String::as_str));
+    let meant = meant.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+    Error::new(name.span(), format!("no parameter `{name}`: {meant}{all}"))
 }
 
 /// Parses sizes in QEMU's form: `512M`, `2G`.

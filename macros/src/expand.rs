@@ -12,6 +12,7 @@ use crate::arguments::{Arguments, Start};
 use crate::checkpoint;
 use crate::places;
 use crate::signature::{self, Parameter};
+use crate::vlans::WithoutDhcp;
 
 /// Expands the attribute; an error keeps the function, so that only the error is shown.
 pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -67,6 +68,18 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
     let cores = option(arguments.cores.map(|count| quote!(#count)));
     let passphrase = option(arguments.passphrase.as_ref().map(|passphrase| quote!(#passphrase)));
     let from = moment(arguments.from.as_ref());
+    let vlans = option(arguments.vlans.as_ref().map(|all| {
+        let pairs = all.iter().map(|(machine, numbers)| {
+            let machine = parameter_name(machine);
+            quote!((#machine, &[#(#numbers),*]))
+        });
+        quote!(&[#(#pairs),*])
+    }));
+    let dhcp = match &arguments.without_dhcp {
+        None => quote!(On),
+        Some(WithoutDhcp::All) => quote!(Off),
+        Some(WithoutDhcp::Some(numbers)) => quote!(OffOn(&[#(#numbers),*])),
+    };
     let requests = parameters.iter().map(|parameter| request(parameter, &arguments));
     let given = parameters.iter().map(|Parameter { name, kind }| {
         let name = parameter_name(name);
@@ -111,6 +124,8 @@ fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream
                 memory: #memory,
                 cores: #cores,
                 passphrase: #passphrase,
+                vlans: #vlans,
+                dhcp: ::nixvm_test::__private::Dhcp::#dhcp,
                 parameters: &[#(#requests),*],
                 body,
             };

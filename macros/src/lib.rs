@@ -14,6 +14,7 @@ mod scenarios;
 mod signature;
 mod tests;
 mod tracked;
+mod vlans;
 mod walk;
 
 /// Makes an `async fn` a test: builds and boots its machines, and runs the function with them at their login prompts.
@@ -35,8 +36,8 @@ mod walk;
 /// ```
 ///
 /// Each parameter is a machine, and its name is the machine's. It can also be a `Session` of the user with that name,
-/// who is logged in on a machine of their own (`async fn cow(alice: Session)`), or a `System`, which is built and not
-/// booted: a machine can switch to it. A scenario without parameters boots nothing. It passes if it returns nothing, or
+/// who is logged in on a machine of their own (`async fn cow(alice: Session)`), a `System`, which is built and not
+/// booted (a machine can switch to it), or the `Network` of the machines. A scenario without parameters boots nothing. It passes if it returns nothing, or
 /// `Ok` of a `Result<(), E>` whose `E` has a `Display` or a `Debug`. It fails if it panics, returns an error or exceeds
 /// its time limit. The doc comment is its description.
 ///
@@ -48,19 +49,21 @@ mod walk;
 /// | `from = booted` | where the machines begin: `booted`, at the login prompt (the default); `logged_in("alice", "test")`; the name of a `#[checkpoint]`; `cold`, booted only for this scenario. Every scenario has its own machines, clones of one that was booted once |
 /// | `timeout = "5m"` | the time limit on a fast host (`30s`, `1m30s`, `1h`), multiplied by the measured `Speed` of the host; the default is 5 minutes. It starts when the machines are up |
 /// | `memory = "2G"`, `cores = 2` | memory and processors of each machine, overriding the configuration |
+/// | `vlans(server = [1, 2], client = [2])` | the VLANs of these machines, numbers from 1 to 255, overriding their configurations; `[]` isolates a machine. Several machines are on VLAN 1 without this |
+/// | `dhcp = false`, `dhcp(2 = false)` | no DHCP server on any VLAN, or on one. It gives built VMs without nixvm-test's network module their addresses, and answers no other machine |
 /// | `passphrase = "open sesame"` | the passphrase for the encrypted disks of the machines: it is typed when a boot asks for a passphrase, once for each question, and masked like a password. A boot fails at once if it asks without a given passphrase, or refuses it. A scenario begins only at a clone of a machine that was opened with the same passphrase |
 /// | `retries = 2` | how often a failure is retried; a scenario that then passes is reported as flaky |
 /// | `budget(boot = "20s", userspace = "12s")` | how long the boot of each machine may take, from the start of the kernel until everything is up, and the part of it that systemd may take. A scenario that passed fails if its boot took longer. The time is calibrated to a host on which the kernel takes one second, so a slow host makes no difference. The budget applies under KVM only, or with `accelerator = "tcg"` under TCG only; under the other one it is not checked, and a note says so. A user who can become root must be logged in at the end, or when the machine is powered off |
 /// | `allow("segfault")` | trouble that would otherwise fail a scenario that passed: a kernel oops, a segfault, an OOM kill, a failed unit, …, as shown by a console or, while the control channel is open, by the kernel's log and systemd. Allow each by its name, see `nixvm_test::machine::console_checks` |
 /// | `ignore`, `ignore = "why"` | skipped unless requested (`--ignored`, `--include-ignored`) |
 ///
-/// Several machines, each with its own configuration:
+/// Several machines, each with its own configuration. They are on one network, and know each other by these names:
 ///
 /// ```no_run
 /// # use nixvm_test::prelude::*;
 /// #[scenario(server = "server.nix", client = "client.nix", timeout = "2m")]
 /// async fn ping(server: Machine, client: Machine) -> Result {
-///     client.login("alice", "test").await?.succeed("true").await?;
+///     client.login("alice", "test").await?.succeed("ping -c 1 server").await?;
 ///     server.power_off().await
 /// }
 /// ```

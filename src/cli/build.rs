@@ -25,6 +25,12 @@ pub struct Build {
     /// The link to make
     #[arg(short, long, value_name = "LINK", default_value = "result")]
     out_link: PathBuf,
+
+    /// Add the network module, with which a machine of a scenario has its name and its addresses
+    ///
+    /// The result is then as a scenario with several machines builds it. `-vv` shows the command with the module.
+    #[arg(long)]
+    network: bool,
 }
 
 impl Build {
@@ -42,7 +48,8 @@ impl Build {
         let events = crate::Events::to(&reporter);
         let at_signal = reporter.clone();
         signals::install(move |_| at_signal.finish())?;
-        let built = settings.builder().clonable(false).out_link(&self.out_link).build(&source, &events).await;
+        let builder = settings.builder().clonable(false).networked(self.network).out_link(&self.out_link);
+        let built = builder.build(&source, &events).await;
         signals::hold_if_ending();
         reporter.finish();
         let built = built?;

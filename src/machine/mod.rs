@@ -30,6 +30,7 @@ mod hardware;
 mod language;
 mod lifecycle;
 mod limit;
+mod networks;
 mod output;
 mod paused;
 mod replay;
@@ -52,11 +53,13 @@ use tokio::sync::Mutex;
 
 use crate::console::Console;
 use crate::mutex::lock;
+use crate::network::Port;
 use crate::qemu::{Accelerator, Exit, Qemu, RunDirectory};
 use crate::{Event, Events, Result, Speed};
 
 pub(crate) use lifecycle::alone::Alone;
 pub(crate) use lifecycle::boot::keep_as_it_comes;
+pub(crate) use networks::{Card, Networks, serve_dhcp};
 pub(crate) use replay::answers::Replay;
 
 use commands::channels::Channels;
@@ -68,6 +71,7 @@ pub use checks::console_checks::{ConsoleCheck, Finding, check_console, console_c
 pub use commands::invocation::{Invocation, Stream};
 pub use commands::user::{Commands, User};
 pub use hardware::devices::{DiskSource, PluggedDisk};
+pub use hardware::scenario_network::{FrameCounts, Network};
 pub use lifecycle::boot_times::BootTimes;
 pub(crate) use lifecycle::boot_times::speed_of_boot;
 #[doc(hidden)]
@@ -145,6 +149,8 @@ struct Life {
     line: Mutex<Line>,
     /// Records the answers, or replays them.
     answers: Answers,
+    /// Where its cards are plugged in, in their order.
+    ports: Vec<Port>,
     /// Must be last: dropping it deletes the files of the fields above.
     _run_dir: Arc<RunDirectory>,
 }

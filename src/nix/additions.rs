@@ -50,6 +50,23 @@ impl Additions {
         Ok(())
     }
 
+    /// Returns what is left to add if one of them is the cause of Nix's error, and a note about it; `None` if none is.
+    pub(super) fn without_the_cause_of(&self, error: &Error) -> Option<(Self, String)> {
+        let (said, why) = (error.to_string(), error.summary());
+        if self.clones && is_about_clones(&said) {
+            let note = format!("machines boot cold, because the VM can't be built for clones: {why}");
+            return Some((Self { clones: false, ..self.clone() }, note));
+        }
+        if self.network && network::is_about_network(&said) {
+            let note = format!(
+                "machines get their addresses by DHCP and know no names, because the VM can't be built with the module \
+                 for networks: {why}"
+            );
+            return Some((Self { network: false, ..self.clone() }, note));
+        }
+        None
+    }
+
     /// Returns the module that a host of a flake is extended by; `None` if nothing is added to its VM.
     pub(super) fn module(&self) -> Option<String> {
         self.of_the_variant().map(|parts| format!("{{ {parts}}}"))

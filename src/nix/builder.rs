@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::BuiltVm;
 use crate::mutex::lock;
 
-use super::additions::{Additions, is_about_clones};
+use super::additions::Additions;
 use super::git::{self, Checkout};
 use super::nixpkgs::Nixpkgs;
 use super::previous_build::PreviousBuild;
@@ -42,6 +42,7 @@ pub struct Builder {
     pub(super) clonable: bool,
     beside: Vec<Source>,
     pub(super) root_password: bool,
+    pub(super) networked: bool,
     built: Arc<Mutex<HashMap<Key, Building>>>,
 }
 
@@ -53,8 +54,9 @@ pub(super) struct BuildFiles {
     pub(super) log: PathBuf,
 }
 
-/// What a result depends on: the source, the nixpkgs, and the sources that it is built beside.
-type Key = (Source, Option<String>, Vec<Source>);
+/// What a result depends on: the source, the nixpkgs, the sources that it is built beside, and whether it has the network
+/// module.
+type Key = (Source, Option<String>, Vec<Source>, bool);
 
 type Building = Arc<OnceCell<Result<BuiltVm>>>;
 
@@ -74,6 +76,7 @@ impl Builder {
             clonable: false,
             beside: Vec::new(),
             root_password: false,
+            networked: false,
             built: Arc::default(),
         }
     }
@@ -128,6 +131,13 @@ impl Builder {
         Self { root_password: true, built: Arc::default(), ..self.clone() }
     }
 
+    /// Returns a builder of VMs that take their names and addresses from the scenario's network, if `networked`. The results
+    /// are shared with this builder.
+    #[must_use]
+    pub(crate) fn networked(&self, networked: bool) -> Self {
+        Self { networked, ..self.clone() }
+    }
+
     /// Builds `source`, or opens it if it is already built.
     ///
     /// Sends [`Event::BuildStarted`], then an [`Event::BuildLine`] for every line that Nix and the builders print, and
@@ -141,7 +151,8 @@ impl Builder {
     pub async fn build(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
         let cell = {
             let mut built = lock(&self.built);
-            Arc::clone(built.entry((source.clone(), self.nixpkgs.clone(), self.beside.clone())).or_default())
+            let key = (source.clone(), self.nixpkgs.clone(), self.beside.clone(), self.networked);
+            Arc::clone(built.entry(key).or_default())
         };
         // If the future that builds is dropped, the next one that waits builds instead.
         cell.get_or_init(|| self.build_now(source, events)).await.clone()
@@ -154,7 +165,7 @@ impl Builder {
     }
 
     fn last(&self, source: &Source) -> Option<PreviousBuild> {
-        PreviousBuild::of(source, self.nixpkgs.as_deref(), &folder("last").ok()?)
+        PreviousBuild::of(source, self.nixpkgs.as_deref(), self.networked, &folder("last").ok()?)
     }
 
     async fn build_now(&self, source: &Source, events: &Events) -> Result<BuiltVm> {
@@ -165,13 +176,19 @@ impl Builder {
                 let (file, _checkout) = file_of(source, events).await?;
                 let nixpkgs = Nixpkgs::choose(self.nixpkgs.as_deref(), events).await?;
                 host::check_build(source, Some(&nixpkgs))?;
-                let place = self.place(&[
-                    b"configuration",
-                    file.as_os_str().as_encoded_bytes(),
-                    &identity(&nixpkgs),
-                ])?;
+                let identity = identity(&nixpkgs);
+                let mut parts: Vec<&[u8]> =
+                    vec![b"configuration", file.as_os_str().as_encoded_bytes(), &identity];
+                if self.networked {
+                    parts.push(b"on networks");
+                }
+                let place = self.place(&parts)?;
                 let store = Store::find()?;
-                let mut additions = Additions { root_password: self.root_password, ..Additions::default() };
+                let mut additions = Additions {
+                    root_password: self.root_password,
+                    network: self.networked,
+                    ..Additions::default()
+                };
                 // The checkouts stay while Nix reads them.
                 let mut beside = Vec::new();
                 if nixpkgs.is_stand_in() {
@@ -180,22 +197,25 @@ impl Builder {
                     }
                     additions.packages_of = beside.iter().map(|(file, _)| file.clone()).collect();
                 }
-                let command = |additions: &Additions| {
-                    let mut command = commands::configuration(&file, &nixpkgs, store, &place.link);
-                    additions.add_to(&mut command).map(|()| command)
-                };
                 // The stand-in mounts no folder of the host.
-                let clones = self.clonable && !nixpkgs.is_stand_in();
-                let with_clones = command(&Additions { clones, ..additions.clone() })?;
-                match self.run(source, file.parent(), with_clones, &place, events).await {
-                    Err(error) if clones && is_about_clones(&error.to_string()) => {
-                        let vm =
-                            self.run(source, file.parent(), command(&additions)?, &place, events).await?;
-                        events.note(without_clones(&error));
-                        vm
+                additions.clones = self.clonable && !nixpkgs.is_stand_in();
+                let mut notes = Vec::new();
+                let vm = loop {
+                    let mut command = commands::configuration(&file, &nixpkgs, store, &place.link);
+                    additions.add_to(&mut command)?;
+                    match self.run(source, file.parent(), command, &place, events).await {
+                        Err(error) => match additions.without_the_cause_of(&error) {
+                            Some((rest, note)) => {
+                                additions = rest;
+                                notes.push(note);
+                            }
+                            None => return Err(error),
+                        },
+                        built => break built?,
                     }
-                    built => built?,
-                }
+                };
+                notes.into_iter().for_each(|note| events.note(note));
+                vm
             }
             Source::Flake(reference) => self.flake(source, reference, events).await?,
         };
@@ -278,11 +298,6 @@ pub(super) async fn file_of(source: &Source, events: &Events) -> Result<(PathBuf
             Err(Error::new(ErrorKind::Usage, format!("{other} is no configuration")))
         }
     }
-}
-
-/// Returns the note about a VM that is built without what clones need, because of this error.
-pub(super) fn without_clones(error: &Error) -> String {
-    format!("machines boot cold, because the VM can't be built for clones: {}", error.summary())
 }
 
 /// Returns the bytes that distinguish this nixpkgs in the name of a link.

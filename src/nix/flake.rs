@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::additions::{Additions, is_about_clones};
-use super::builder::{BuildFiles, Builder, without_clones};
+use super::additions::Additions;
+use super::builder::{BuildFiles, Builder};
 use super::process::Ended;
 use super::refused::Refused;
 use super::run::Run;
@@ -47,19 +47,34 @@ impl Builder {
             ));
         }
         let here = std::env::current_dir().unwrap_or_default();
-        let place =
-            self.place(&[b"flake", here.as_os_str().as_encoded_bytes(), flake.installable.as_bytes()])?;
-        let additions =
-            Additions { clones: self.clonable, root_password: self.root_password, ..Additions::default() };
+        let mut parts: Vec<&[u8]> =
+            vec![b"flake", here.as_os_str().as_encoded_bytes(), flake.installable.as_bytes()];
+        if self.networked {
+            parts.push(b"on networks");
+        }
+        let place = self.place(&parts)?;
+        let mut additions = Additions {
+            clones: self.clonable,
+            network: self.networked,
+            root_password: self.root_password,
+            ..Additions::default()
+        };
         let build = Build { source, flake: &flake, place: &place, store: Store::find()?, events };
-        match self.with_additions(&build, &additions).await {
-            Err(error) if additions.clones && is_about_clones(&error.to_string()) => {
-                let rest = Additions { clones: false, ..additions };
-                let vm = self.with_additions(&build, &rest).await?;
-                events.note(without_clones(&error));
-                Ok(vm)
+        let mut notes = Vec::new();
+        loop {
+            match self.with_additions(&build, &additions).await {
+                Err(error) => match additions.without_the_cause_of(&error) {
+                    Some((rest, note)) => {
+                        additions = rest;
+                        notes.push(note);
+                    }
+                    None => return Err(error),
+                },
+                built => {
+                    notes.into_iter().for_each(|note| events.note(note));
+                    return built;
+                }
             }
-            built => built,
         }
     }
 

@@ -9,7 +9,6 @@ pub(super) const MODULE: &str = include_str!("network.nix");
 const ITS_WORDS: [&str; 3] = ["nixvm-network", "nixvm-test/network.json", "The option `environment.etc'"];
 
 /// Returns whether the module may be the only cause of Nix's error.
-#[cfg_attr(not(test), expect(dead_code, reason = "no build has the module yet"))]
 pub(super) fn is_about_network(said: &str) -> bool {
     has_words(said, &ITS_WORDS)
 }

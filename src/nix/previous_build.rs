@@ -18,8 +18,9 @@ pub(super) struct PreviousBuild {
 const VARIABLES: [&str; 2] = ["NIX_PATH", "NIXVM_STANDIN"];
 
 impl PreviousBuild {
-    /// Returns the link of `source`, built with the given nixpkgs, in this folder of links.
-    pub(super) fn of(source: &Source, nixpkgs: Option<&str>, folder: &Path) -> Option<Self> {
+    /// Returns the link of `source`, built with the given nixpkgs and perhaps with the network module, in this folder of
+    /// links.
+    pub(super) fn of(source: &Source, nixpkgs: Option<&str>, networked: bool, folder: &Path) -> Option<Self> {
         let (kind, name) = match source {
             Source::Configuration(file) => ("configuration", std::path::absolute(file).ok()?),
             // The checkout's path has the commit in it.
@@ -29,6 +30,9 @@ impl PreviousBuild {
             Source::Built(_) => return None,
         };
         let mut parts = vec![kind.into(), name.into_os_string(), nixpkgs.unwrap_or_default().into()];
+        if networked {
+            parts.push("on networks".into());
+        }
         parts.extend(VARIABLES.map(|name| environment::variable(name).unwrap_or_default()));
         let id = digest::of_parts(parts.iter().map(|part| part.as_encoded_bytes()));
         Some(Self { link: folder.join(id) })
@@ -66,7 +70,7 @@ mod tests {
         std::fs::write(&script, "#!/bin/sh\n").unwrap();
         std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
         let of = |source: &str, nixpkgs: Option<&str>| {
-            PreviousBuild::of(&Source::Configuration(source.into()), nixpkgs, folder.path()).unwrap()
+            PreviousBuild::of(&Source::Configuration(source.into()), nixpkgs, false, folder.path()).unwrap()
         };
         assert_eq!(of("/a.nix", None).read(), None);
         of("/a.nix", None).write(&folder.path().join("vm"));

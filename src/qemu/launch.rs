@@ -17,6 +17,7 @@ use crate::stopped::Instant;
 use tokio::net::UnixStream;
 
 use super::accelerator::processor_in;
+use super::cards::{Cards, backends};
 use super::causes::likely_cause;
 use super::disk::Claim;
 use super::halt::Guest;
@@ -65,6 +66,8 @@ pub struct Launch<'a> {
     pub(crate) scenario: Option<String>,
     /// Its RAM, in a file, so that it can be saved. Default: RAM of its own.
     pub(crate) memory: Option<Memory>,
+    /// Its cards on the networks of its scenario. Default: none.
+    pub(crate) cards: Cards,
     /// Kernel parameters, after those of the VM and of the user's QEMU_KERNEL_PARAMS.
     pub kernel_params: Vec<String>,
     /// Options for QEMU, after those of the VM and of the user's QEMU_OPTS. No spaces inside one.
@@ -91,6 +94,7 @@ impl<'a> Launch<'a> {
             channel: None,
             scenario: None,
             memory: None,
+            cards: Cards::default(),
             kernel_params: Vec::new(),
             options: Vec::new(),
             limit: SCRIPT,
@@ -130,8 +134,11 @@ impl Qemu {
         let made = made.transpose().map_err(|error| Error::io("write to the run directory", &error))?;
         let (options, memory) = launch.memory.take().map(Memory::into_options).unzip();
         launch.options.extend(options.into_iter().flatten());
+        let (options, sockets) = std::mem::take(&mut launch.cards).into_options();
+        launch.options.extend(options);
         let command = launch.command(&claim.image, &descriptors)?;
         descriptors.extend(memory);
+        descriptors.extend(sockets);
         let supervised = supervise::start(command, descriptors, line, launch.run_dir)
             .await
             .map_err(|error| cannot_start(launch.vm.script(), &error))?;
@@ -280,6 +287,14 @@ pub(super) fn has_memory(machine: &str) -> Result {
         Some(limit) => Err(Error::limited(format_args!("start {machine}"), limit)),
         None => Ok(()),
     }
+}
+
+/// Returns the ids of the character devices and network backends of a machine that starts from a state, each with its
+/// descriptor. `lines` are the console, the control protocol and the channel.
+pub(super) fn sockets_of(lines: &[OwnedFd], cards: &[OwnedFd]) -> Vec<(String, i32)> {
+    let named = [CONSOLE, CONTROL, CHANNEL].into_iter().zip(lines);
+    let lines = named.map(|(id, line)| (id.to_owned(), line.as_raw_fd()));
+    lines.chain(backends(cards)).collect()
 }
 
 /// Two ends of a line.

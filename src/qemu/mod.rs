@@ -3,6 +3,7 @@
 
 mod absent;
 pub mod accelerator;
+mod cards;
 mod causes;
 mod disk;
 mod dump;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use accelerator::Accelerator;
+pub(crate) use cards::Cards;
 pub(crate) use causes::line_about_kvm;
 pub use disk::Disk;
 pub use exit::Exit;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use serde_json::json;
 
+use super::cards::{id_of, is_ours};
 use super::{QMP_LIMIT, Qemu};
 use crate::{Error, ErrorKind, Result};
 
@@ -24,7 +25,8 @@ impl Protocol {
 }
 
 impl Qemu {
-    /// Plugs the cable of every network card in, or pulls it.
+    /// Plugs the cable of every card on the networks of its scenario in, or pulls it. For a machine without such a card,
+    /// this is about all of its cards.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when the machine has no network card.
@@ -35,11 +37,18 @@ impl Qemu {
             return Err(Error::new(ErrorKind::Usage, "the machine has no network card")
                 .section("info network", network));
         }
-        for card in cards {
+        let ours = cards.iter().any(|card| is_ours(card));
+        for card in cards.iter().filter(|card| !ours || is_ours(card)) {
             let arguments = json!({ "name": card, "up": up });
             self.qmp().execute("set_link", Some(arguments), QMP_LIMIT).await?;
         }
         Ok(())
+    }
+
+    /// Plugs the cable of the `number`th card on the networks of its scenario in, or pulls it. Cards count from 1.
+    pub(crate) async fn set_link(&self, number: usize, up: bool) -> Result {
+        let arguments = json!({ "name": id_of(number), "up": up });
+        self.qmp().execute("set_link", Some(arguments), QMP_LIMIT).await.map(drop)
     }
 
     /// Forwards a port of this host on 127.0.0.1 to a port of the guest until the machine ends, and returns

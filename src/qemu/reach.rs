@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use super::cards::is_our_backend;
 use super::template::Properties;
 
 /// Networks that end in QEMU itself. Every other kind leads to a socket, a device or a process of the host,
@@ -34,7 +35,7 @@ fn in_option(option: &str, value: &str) -> Option<String> {
     match option {
         "netdev" | "nic" | "net" => {
             let kind = kind_of(value, "type")?;
-            let known = OWN_NETWORKS.contains(&kind.as_str());
+            let known = OWN_NETWORKS.contains(&kind.as_str()) || is_our_backend(value);
             if known { None } else { reaches("its network leads to other machines") }
         }
         "device" => {
@@ -130,6 +131,7 @@ mod tests {
             "-nic none",
             "-nic user,model=virtio",
             "-nic model=virtio",
+            "-netdev dgram,id=nixvm-vlan1,local.type=fd,local.str=12",
             "-net none",
             "-device virtio-net-pci,netdev=n -device vhost-user-fs-pci,chardev=c,tag=t",
             "-chardev socket,id=c,fd=3 -chardev socket,id=c,path=/x,server=on",

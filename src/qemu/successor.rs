@@ -5,7 +5,7 @@
 //! moment. The console's line stays open, and the control channel gets a new one.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::stopped::Instant;
 
 use super::disk::Claim;
-use super::launch::{self, CHANNEL, CONSOLE, CONTROL};
+use super::launch;
 use super::line_end::LineEnd;
 use super::network::Forward;
 use super::snapshot::Moment;
@@ -73,7 +73,7 @@ impl Start {
         &self.folder
     }
 
-    fn command(&self, sockets: &[(&str, i32)]) -> Command {
+    fn command(&self, sockets: &[(String, i32)]) -> Command {
         let mut command = Command::new(&self.command.program);
         command.args(self.command.again(sockets)).arg0("qemu");
         command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -110,6 +110,8 @@ pub(crate) struct GoBack<'a> {
     pub(crate) left: Left,
     /// QEMU's end of a socket pair, which is the guest's port for the control channel.
     pub(crate) channel: OwnedFd,
+    /// QEMU's ends of the sockets of its cards, in their order.
+    pub(crate) cards: Vec<OwnedFd>,
     /// Where events are sent.
     pub(crate) events: Events,
 }
@@ -157,7 +159,7 @@ impl Qemu {
     /// message when it refuses the moment.
     pub(crate) async fn at_moment(go_back: GoBack<'_>) -> Result<Self> {
         let started = Instant::now();
-        let GoBack { moment, machine, run_dir, left, channel, events } = go_back;
+        let GoBack { moment, machine, run_dir, left, channel, cards, events } = go_back;
         let Left { line, claim, forwards, made } = left;
         line.forget_what_was_typed();
         let images = moment.images.iter().filter_map(|image| image.path.clone()).collect();
@@ -171,9 +173,9 @@ impl Qemu {
         }
         let (control, control_theirs) = launch::pair()?;
         let control = launch::ours(control)?;
-        let descriptors: Vec<OwnedFd> = vec![line.descriptor()?, control_theirs.into(), channel];
-        let sockets: Vec<(&str, i32)> =
-            [CONSOLE, CONTROL, CHANNEL].into_iter().zip(descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
+        let mut descriptors: Vec<OwnedFd> = vec![line.descriptor()?, control_theirs.into(), channel];
+        let sockets = launch::sockets_of(&descriptors, &cards);
+        descriptors.extend(cards);
         let supervised = supervise::start(moment.start.command(&sockets), descriptors, line, run_dir)
             .await
             .map_err(|error| {

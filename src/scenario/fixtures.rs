@@ -1,7 +1,7 @@
-//! The arguments of a scenario's body: its machines, sessions on them, and systems.
+//! The arguments of a scenario's body: its machines, sessions on them, systems, and its network.
 
 use super::registry::Kind;
-use crate::machine::{Machine, Session, System};
+use crate::machine::{Machine, Network, Session, System};
 use crate::{Error, ErrorKind, Result};
 
 /// What one run of a scenario takes, by name.
@@ -9,6 +9,7 @@ use crate::{Error, ErrorKind, Result};
 pub struct Fixtures {
     machines: Vec<Fixture>,
     systems: Vec<System>,
+    network: Option<Network>,
 }
 
 /// A machine that is up, and the session on it that the scenario takes.
@@ -21,8 +22,8 @@ pub(super) struct Fixture {
 
 impl Fixtures {
     /// Returns fixtures without machines.
-    pub(super) fn new(systems: Vec<System>) -> Self {
-        Self { machines: Vec::new(), systems }
+    pub(super) fn new(systems: Vec<System>, network: Option<Network>) -> Self {
+        Self { machines: Vec::new(), systems, network }
     }
 
     /// Adds a machine that is up.
@@ -38,10 +39,11 @@ impl Fixtures {
     }
 }
 
-/// A parameter of a scenario: a [`Machine`], a [`Session`] of the user with the parameter's name, or a [`System`].
+/// A parameter of a scenario: a [`Machine`], a [`Session`] of the user with the parameter's name, a [`System`], or the
+/// [`Network`] of its machines.
 #[diagnostic::on_unimplemented(
     message = "a scenario can't take `{Self}`",
-    label = "a parameter is a `Machine`, a `Session` of the user with its name, or a `System`"
+    label = "a parameter is a `Machine`, a `Session` of the user with its name, a `System`, or the `Network` of its machines"
 )]
 pub trait Argument: Sized {
     /// What has to be prepared.
@@ -78,5 +80,14 @@ impl Argument for System {
     fn take(fixtures: &mut Fixtures, name: &str) -> Result<Self> {
         let found = fixtures.systems.iter().find(|system| system.name() == name).cloned();
         found.ok_or_else(|| Error::new(ErrorKind::Usage, format!("this run has no system `{name}`")))
+    }
+}
+
+impl Argument for Network {
+    const KIND: Kind = Kind::Network;
+
+    fn take(fixtures: &mut Fixtures, _: &str) -> Result<Self> {
+        let network = fixtures.network.clone();
+        network.ok_or_else(|| Error::new(ErrorKind::Usage, "this run has no network"))
     }
 }

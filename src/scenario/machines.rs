@@ -13,8 +13,9 @@ use super::fixtures::Fixture;
 use super::registry::{Kind, Parameter, Scenario, Start};
 use super::rehearsal;
 use super::suite::{Origin, Suite};
+use super::topology::Topology;
 use crate::BuiltVm;
-use crate::machine::{Alone, Machine, MachineOptions, Session, System};
+use crate::machine::{Alone, Machine, MachineOptions, Network, Networks, Session, System};
 use crate::nix::password_of;
 use crate::qemu::{foreseen_reach, memory_size};
 use crate::record::Keeper;
@@ -36,8 +37,7 @@ pub(super) async fn all(
 ) -> Result<Ready, Failure> {
     if let Some(record) = suite.against() {
         let replayed = super::replayed::all(scenario, suite, record, events).await;
-        let (machines, systems) = replayed.map_err(at(Exit::Failed))?;
-        return Ok(Ready { machines, systems, permit: None });
+        return replayed.map_err(at(Exit::Failed));
     }
     let origins = |requests: &mut dyn Iterator<Item = &'static Parameter>| {
         let origin = |request| Ok((request, suite.origin(scenario, request)?));
@@ -47,7 +47,7 @@ pub(super) async fn all(
     let run = Run { scenario, suite, events, keeper, machines, systems };
     // Systems do not count: a change of one leaves the clones as they are.
     let expected: Option<Vec<BuiltVm>> =
-        run.machines.iter().map(|(_, origin)| suite.expected(origin)).collect();
+        run.machines.iter().map(|(_, origin)| suite.expected(scenario, origin)).collect();
     let Some(expected) = expected.filter(|expected| !expected.is_empty()) else {
         let (vms, systems) = Box::pin(run.built()).await?;
         return run.ready(vms).await.map(|ready| ready.with(systems));
@@ -96,6 +96,8 @@ pub(super) struct Ready {
     /// In the requested order.
     pub(super) machines: Vec<Fixture>,
     pub(super) systems: Vec<System>,
+    /// The network of the machines, if they have one.
+    pub(super) network: Option<Network>,
     /// The right to run the machines.
     pub(super) permit: Option<Permit>,
 }
@@ -135,21 +137,34 @@ impl Run<'_> {
             false => self.machines.iter().chain(&self.systems).map(|(_, origin)| origin).collect(),
         };
         for (_, origin) in &self.machines {
-            vms.push(self.suite.build(origin, &all, self.events).await.map_err(at(Exit::Build))?);
+            let vm = self.suite.build(self.scenario, origin, &all, self.events).await;
+            vms.push(vm.map_err(at(Exit::Build))?);
         }
         let mut systems = Vec::new();
         for (request, origin) in &self.systems {
-            let vm = self.suite.build(origin, &all, self.events).await.map_err(at(Exit::Build))?;
+            let vm = self.suite.build(self.scenario, origin, &all, self.events).await;
+            let vm = vm.map_err(at(Exit::Build))?;
             systems.push(System::of(vm, request.name, self.suite.written(self.scenario, request)));
         }
         Ok((vms, systems))
     }
 
-    /// Decides how each machine begins and is booted.
-    fn plans(&self, vms: &[BuiltVm]) -> Result<Vec<(Begin, MachineOptions)>, Failure> {
+    /// Returns which machine is on which networks.
+    fn topology(&self, vms: &[BuiltVm]) -> Result<Option<Topology>, Failure> {
+        let vms: Vec<Option<&BuiltVm>> = vms.iter().map(Some).collect();
+        Topology::of(self.scenario, &vms).map_err(at(Exit::Usage))
+    }
+
+    /// Decides how each machine begins and is booted. `networks` are those of each machine, if there are any.
+    fn plans(
+        &self,
+        vms: &[BuiltVm],
+        networks: Vec<Networks>,
+    ) -> Result<Vec<(Begin, MachineOptions)>, Failure> {
+        let mut networks = networks.into_iter();
         let plan = |((request, origin), vm): (&(&Parameter, Origin), _)| {
             let options = self.suite.options(self.scenario, request, &origin.source, vm, self.events);
-            let options = options.kept_by(self.keeper.cloned());
+            let options = options.kept_by(self.keeper.cloned()).networks(networks.next());
             Ok((Begin::of(self.scenario, request, vm, self.suite.templates())?, options))
         };
         self.machines.iter().zip(vms).map(plan).collect::<Result<_>>().map_err(at(Exit::Usage))
@@ -157,7 +172,9 @@ impl Run<'_> {
 
     /// Returns clones of existing templates, or `None` if one of the machines would have to be booted.
     async fn ready_if_at_hand(&self, vms: Vec<BuiltVm>) -> Option<Result<Ready, Failure>> {
-        for ((begin, options), vm) in self.plans(&vms).ok()?.iter().zip(&vms) {
+        let topology = self.topology(&vms).ok()?;
+        let networks = topology.map(|topology| topology.networks(None)).unwrap_or_default();
+        for ((begin, options), vm) in self.plans(&vms, networks).ok()?.iter().zip(&vms) {
             if !begin.cloned || !template::is_at_hand(vm, options, &begin.moment, self.events).await {
                 return None;
             }
@@ -189,7 +206,12 @@ impl Run<'_> {
 
     /// Starts all of them.
     async fn ready(&self, vms: Vec<BuiltVm>) -> Result<Ready, Failure> {
-        let plans = self.plans(&vms)?;
+        let topology = self.topology(&vms)?;
+        let start = |topology: &Topology| topology.start(self.events);
+        let switch = topology.as_ref().map(start).transpose().map_err(at(Exit::Host))?;
+        let networks = topology.map(|topology| topology.networks(switch.as_ref())).unwrap_or_default();
+        let network = switch.map(|switch| Network::of(Some(switch)));
+        let plans = self.plans(&vms, networks)?;
         // This comes before the right to run machines, which others can use in the meantime.
         let alone = self.alone(&plans, &vms).await.map_err(at(Exit::Host))?;
         let permit = match vms.is_empty() {
@@ -226,7 +248,7 @@ impl Run<'_> {
         up.sort_by_key(|(number, _)| *number);
         prepare_next(self.suite, &built);
         let machines = up.into_iter().map(|(_, place)| place).collect();
-        Ok(Ready { machines, systems: Vec::new(), permit })
+        Ok(Ready { machines, systems: Vec::new(), network, permit })
     }
 }
 
@@ -235,7 +257,8 @@ fn prepare_next(suite: &Suite, built: &[(Origin, BuiltVm)]) {
     // A waiting clone has used little of its memory.
     let need = Need { memory: BESIDE, cores: 0 };
     let Some(pool) = suite.upcoming().pool().filter(|_| has_room(need, suite.capacity())) else { return };
-    let Some(next) = suite.upcoming().next() else { return };
+    // A machine on a network is plugged into the switch of its scenario, which is not there yet.
+    let Some(next) = suite.upcoming().next().filter(|next| !next.has_network()) else { return };
     for request in next.machines() {
         let Ok(origin) = suite.origin(next, request) else { continue };
         let Some((_, vm)) = built.iter().find(|(its, _)| *its == origin) else { continue };

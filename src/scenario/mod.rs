@@ -35,6 +35,7 @@ mod rehearsal;
 mod replayed;
 mod run;
 mod suite;
+mod topology;
 mod turns;
 mod upcoming;
 mod walk;
@@ -57,7 +58,7 @@ pub mod expansion {
     pub use super::complete::Folder;
     pub use super::fixtures::{Argument, Fixtures};
     pub use super::outcome::{Body, ByDebug, ByDisplay, ByNothing, ReturnType, Returned, is_a_return_type};
-    pub use super::registry::{Budget, Checkpoint, Kind, Parameter, Scenario, Start, register};
+    pub use super::registry::{Budget, Checkpoint, Dhcp, Kind, Parameter, Scenario, Start, register};
     pub use crate::place::{at, from_line};
     pub use ctor::declarative::ctor;
 }

@@ -45,6 +45,10 @@ pub struct Scenario {
     pub cores: Option<u64>,
     /// The passphrase for the encrypted disks of its machines.
     pub passphrase: Option<&'static str>,
+    /// The VLANs of machines by their names; `None` for those of the configurations.
+    pub vlans: Option<&'static [(&'static str, &'static [u8])]>,
+    /// On which VLANs machines get their addresses from a DHCP server of the network.
+    pub dhcp: Dhcp,
     /// The machines and systems that it takes, in the order of the function's parameters.
     pub parameters: &'static [Parameter],
     /// Runs the function on machines that are up.
@@ -61,6 +65,18 @@ pub struct Budget {
     /// Whether it holds for machines under TCG, where boot times have another composition, instead of those
     /// under KVM.
     pub under_tcg: bool,
+}
+
+/// On which VLANs a DHCP server of the network answers machines that were built without the network module.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dhcp {
+    /// On all of them.
+    #[default]
+    On,
+    /// On none.
+    Off,
+    /// On all but these.
+    OffOn(&'static [u8]),
 }
 
 /// A machine or a system that a scenario takes.
@@ -85,6 +101,8 @@ pub enum Kind {
     Session,
     /// A system that is built and not booted.
     System,
+    /// The network of its machines.
+    Network,
 }
 
 /// Where the machines of a scenario begin.
@@ -138,7 +156,15 @@ impl Scenario {
 
     /// Returns the parameters for which a machine is booted.
     pub(super) fn machines(&self) -> impl Iterator<Item = &'static Parameter> + use<> {
-        self.parameters.iter().filter(|parameter| parameter.kind != Kind::System)
+        let is_machine = |parameter: &&Parameter| matches!(parameter.kind, Kind::Machine | Kind::Session);
+        self.parameters.iter().filter(is_machine)
+    }
+
+    /// Returns whether its machines are on a network: if there are several, or if it asks for a network.
+    pub(super) fn has_network(&self) -> bool {
+        self.vlans.is_some()
+            || self.machines().count() > 1
+            || self.parameters.iter().any(|parameter| parameter.kind == Kind::Network)
     }
 
     /// Returns the parameters that are built and not booted.
@@ -182,6 +208,8 @@ impl Scenario {
             memory: None,
             cores: None,
             passphrase: None,
+            vlans: None,
+            dhcp: Dhcp::On,
             parameters: &[],
             body: |_| Box::pin(async { Ok(()) }),
         }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use super::configuration;
 use super::fixtures::Fixture;
+use super::machines::Ready;
 use super::registry::{Kind, Parameter, Scenario, Start};
 use super::suite::Suite;
-use crate::machine::{Machine, Replay, System};
+use super::topology::Topology;
+use crate::BuiltVm;
+use crate::machine::{Machine, Network, Replay, System};
 use crate::nix::password_of;
 use crate::record::{Folder, History};
 use crate::{Error, ErrorKind, Events, FileKind, Result, nearest};
@@ -60,18 +63,24 @@ pub(super) async fn all(
     suite: &Arc<Suite>,
     record: &Record,
     events: &Events,
-) -> Result<(Vec<Fixture>, Vec<System>)> {
+) -> Result<Ready> {
     let folder = record.folder_of(scenario)?;
     let shown = record.folder.path().join(&folder);
     events.note(format!("replayed against {}: no machine is booted", shown.display()));
+    // Nothing is built, so VLANs that a configuration has are those of the last build.
+    let built = |request| suite.expected(scenario, &suite.origin(scenario, request).ok()?);
+    let built: Vec<Option<BuiltVm>> = scenario.machines().map(built).collect();
+    let topology = Topology::of(scenario, &built.iter().map(Option::as_ref).collect::<Vec<_>>())?;
+    let network = topology.is_some().then(|| Network::of(None));
+    let mut networks = topology.map(|topology| topology.networks(None)).unwrap_or_default().into_iter();
     let mut replayed = Vec::new();
     for request in scenario.machines() {
         let replay = Arc::new(Replay::open(record.folder.shared_files(), &folder, request.name)?);
-        let options = suite.options_of_all(scenario, request, events);
+        let options = suite.options_of_all(scenario, request, events).networks(networks.next());
         let password = password(scenario, suite, request);
         let machine = Machine::replayed(replay, options, password.as_deref()).await?;
         let session = match request.kind {
-            Kind::Machine | Kind::System => None,
+            Kind::Machine | Kind::System | Kind::Network => None,
             Kind::Session => {
                 Some(match machine.session().await.filter(|session| session.user() == request.name) {
                     Some(session) => session,
@@ -83,7 +92,7 @@ pub(super) async fn all(
     }
     let systems =
         scenario.systems().map(|request| System::recorded(request.name, suite.written(scenario, request)));
-    Ok((replayed, systems.collect()))
+    Ok(Ready { machines: replayed, systems: systems.collect(), network, permit: None })
 }
 
 /// Returns the password of the user who is logged in when the machine begins, if it is known without a build.
@@ -91,6 +100,6 @@ fn password(scenario: &Scenario, suite: &Suite, request: &Parameter) -> Option<S
     if let Start::LoggedIn { password, .. } = scenario.from {
         return Some(password.to_owned());
     }
-    let built = || suite.expected(&suite.origin(scenario, request).ok()?);
+    let built = || suite.expected(scenario, &suite.origin(scenario, request).ok()?);
     if request.kind == Kind::Session { password_of(&built()?, request.name).ok() } else { None }
 }

@@ -240,7 +240,7 @@ impl ScenarioThread {
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
         let number = u32::try_from(given.machines.len()).unwrap_or(u32::MAX);
         let afterwards = Speed::new(speed).scale(AFTERWARDS + EACH_MACHINE.saturating_mul(number));
-        let mut bodys = Fixtures::new(given.systems);
+        let mut bodys = Fixtures::new(given.systems, given.network);
         for place in given.machines {
             lock(&self.machines).push(place.machine.clone());
             bodys.add(place);

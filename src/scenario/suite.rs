@@ -247,21 +247,28 @@ impl Suite {
     }
 
     /// Builds it, or waits for another scenario that builds it. `all` are the systems that its machine is switched between.
-    pub async fn build(&self, origin: &Origin, all: &[&Origin], events: &Events) -> Result<BuiltVm> {
+    pub async fn build(
+        &self,
+        scenario: &Scenario,
+        origin: &Origin,
+        all: &[&Origin],
+        events: &Events,
+    ) -> Result<BuiltVm> {
         let same_nixpkgs = all.iter().filter(|other| other.nixpkgs == origin.nixpkgs);
         let sources: Vec<Source> = same_nixpkgs.map(|other| other.source.clone()).collect();
-        self.builder(origin).beside(&sources).build(&origin.source, events).await
+        self.builder(scenario, origin).beside(&sources).build(&origin.source, events).await
     }
 
     /// Returns the last result of building it: see [`Builder::expected`].
-    pub fn expected(&self, origin: &Origin) -> Option<BuiltVm> {
-        self.builder(origin).expected(&origin.source)
+    pub fn expected(&self, scenario: &Scenario, origin: &Origin) -> Option<BuiltVm> {
+        self.builder(scenario, origin).expected(&origin.source)
     }
 
-    fn builder(&self, origin: &Origin) -> Builder {
+    fn builder(&self, scenario: &Scenario, origin: &Origin) -> Builder {
+        let builder = self.builder.networked(scenario.has_network());
         match &origin.nixpkgs {
-            Some(nixpkgs) => self.builder.clone().nixpkgs(nixpkgs),
-            None => self.builder.clone(),
+            Some(nixpkgs) => builder.nixpkgs(nixpkgs),
+            None => builder,
         }
     }
 

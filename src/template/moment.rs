@@ -53,7 +53,12 @@ impl Moment {
     /// A passphrase is part of the key. So a scenario that gives none, or a wrong one, fails even if another
     /// scenario has made a template.
     pub(super) fn key(&self, vm: &BuiltVm, options: &MachineOptions, choice: &Choice) -> Key {
-        self.from(Key::new(vm, choice, &["booted", &options.hardware().join(" "), options.opened_by()]))
+        let (hardware, networks) = (options.hardware().join(" "), options.wired_as());
+        let mut booted = vec!["booted", &hardware, options.opened_by()];
+        if !networks.is_empty() {
+            booted.extend(["on networks", &networks]);
+        }
+        self.from(Key::new(vm, choice, &booted))
     }
 
     /// Returns the in-process cache key for a requested machine.
@@ -63,6 +68,7 @@ impl Moment {
             options.name().to_owned(),
             options.hardware().join(" "),
             options.opened_by().to_owned(),
+            options.wired_as(),
         ]))
     }
 

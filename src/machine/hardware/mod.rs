@@ -5,3 +5,4 @@ pub(crate) mod devices;
 pub(crate) mod keyboard;
 pub(crate) mod monitor;
 pub(crate) mod network;
+pub(crate) mod scenario_network;

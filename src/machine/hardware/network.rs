@@ -1,17 +1,62 @@
 //! Controls the machine's network from the host.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nixvm_test_macros::tracked;
 
 use crate::Result;
-use crate::machine::Machine;
+use crate::machine::{Machine, Networks, networks};
 use crate::qemu::Protocol;
 
 /// # Network
 impl Machine {
-    /// Cuts the network: unplugs the cable of every network card. The guest sees that the link is down. Forwarded ports
-    /// don't work either, until [`Machine::unblock`].
+    /// Returns the machine's IPv4 address on the networks of its scenario: that of its first card with one. It is
+    /// `192.168.V.N`, where V is the number of the VLAN, and N is the machine's place in the alphabetical list of the
+    /// scenario's machines, from 1.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] when it has no such card, or no address there.
+    ///
+    /// ```no_run
+    /// # async fn example(server: nixvm_test::machine::Machine, client: nixvm_test::machine::Machine) -> nixvm_test::Result {
+    /// client.succeed(format!("curl -f http://{}/", server.address()?)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn address(&self) -> Result<Ipv4Addr> {
+        Ok(self.networks()?.addresses(None, self.name())?.0)
+    }
+
+    /// Returns its IPv4 address on a VLAN, `192.168.V.N`.
+    ///
+    /// # Errors
+    /// Those of [`Machine::address`].
+    pub fn address_on(&self, vlan: u8) -> Result<Ipv4Addr> {
+        Ok(self.networks()?.addresses(Some(networks::vlan(vlan)?), self.name())?.0)
+    }
+
+    /// Returns its IPv6 address on the networks of its scenario, `2001:db8:V::N`.
+    ///
+    /// # Errors
+    /// Those of [`Machine::address`].
+    pub fn ipv6_address(&self) -> Result<Ipv6Addr> {
+        Ok(self.networks()?.addresses(None, self.name())?.1)
+    }
+
+    /// Returns its IPv6 address on a VLAN, `2001:db8:V::N`.
+    ///
+    /// # Errors
+    /// Those of [`Machine::address`].
+    pub fn ipv6_address_on(&self, vlan: u8) -> Result<Ipv6Addr> {
+        Ok(self.networks()?.addresses(Some(networks::vlan(vlan)?), self.name())?.1)
+    }
+
+    pub(super) fn networks(&self) -> Result<&Networks> {
+        self.shared.plan.networks.as_ref().ok_or_else(|| networks::no_card(self.name(), None, &[]))
+    }
+
+    /// Cuts the network: unplugs the cable of every card on a network of the scenario, as the NixOS test driver does. The
+    /// guest sees that the link is down. For a machine without such a card, it unplugs every network card, and forwarded
+    /// ports don't work either, until [`Machine::unblock`]. [`Network::unplug`] is about one VLAN.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] when the machine has no network card, [`crate::ErrorKind::QemuGone`].

@@ -27,10 +27,11 @@ use crate::machine::session::phases::look_whether_up;
 use crate::machine::session::shell_line::Secret;
 use crate::machine::system::System;
 use crate::machine::system::history::History;
-use crate::machine::{Alone, Life, Line, Machine, Shared};
+use crate::machine::{Alone, Life, Line, Machine, Networks, Shared};
 use crate::mutex::lock;
+use crate::network::Port;
 use crate::qemu::accelerator::{self, Choice, Trial};
-use crate::qemu::{Disk, Exit, Launch, Memory, Qemu, RunDirectory, foreseen_reach};
+use crate::qemu::{Cards, Disk, Exit, Launch, Memory, Qemu, RunDirectory, foreseen_reach};
 use crate::record::{Keeper, LONGEST_TRANSCRIPT, incomplete};
 use crate::{Error, Event, Events, FileKind, Result, Speed};
 
@@ -72,6 +73,8 @@ pub(crate) struct Plan {
     pub(crate) alone: std::sync::Mutex<Option<Alone>>,
     /// Stores the transcripts in the record as they come.
     pub(crate) keeper: Option<Keeper>,
+    /// Its cards on the networks of its scenario.
+    pub(crate) networks: Option<Networks>,
 }
 
 /// # Boot
@@ -115,7 +118,10 @@ impl Machine {
         trial: &Trial,
         memory: Option<&Path>,
     ) -> Result<Self> {
-        let plan = Plan::of(vm, options);
+        let mut plan = Plan::of(vm, options);
+        if memory.is_some() {
+            plan.unplug_from_others()?;
+        }
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.boot(vm, trial.choice(), &run_dir, run_dir.transcript(), memory).await?;
         trial.succeeded(life.speed);
@@ -155,8 +161,18 @@ impl Plan {
     }
 
     pub(crate) fn made_of(origin: Origin, options: MachineOptions) -> Self {
-        let MachineOptions { name, disk, events, boot_limit, hardware, scenario, alone, keeper, .. } =
-            options;
+        let MachineOptions {
+            name,
+            disk,
+            events,
+            boot_limit,
+            hardware,
+            scenario,
+            alone,
+            keeper,
+            networks,
+            ..
+        } = options;
         let boot_limit = boot_limit.unwrap_or(BOOT);
         let (shell_channel, show_console) = (options.shell_channel, options.show_console);
         let (boot_times, passphrase) = (options.boot_times, options.passphrase);
@@ -175,6 +191,21 @@ impl Plan {
             scenario,
             alone,
             keeper,
+            networks,
+        }
+    }
+
+    /// Puts the machine, which is to be saved, on networks of its own.
+    pub(in crate::machine) fn unplug_from_others(&mut self) -> Result {
+        self.networks = self.networks.as_ref().map(Networks::alone).transpose()?;
+        Ok(())
+    }
+
+    /// Plugs the machine into its networks: what QEMU gets, and the ports.
+    pub(in crate::machine) fn plug(&self) -> Result<(Cards, Vec<Port>)> {
+        match &self.networks {
+            Some(networks) => networks.plug(&self.name),
+            None => Ok(Default::default()),
         }
     }
 
@@ -237,6 +268,8 @@ impl Plan {
         }
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         launch.channel = Some(theirs.into());
+        let (cards, ports) = self.plug()?;
+        launch.cards = cards;
         let (qemu, stream) = Qemu::launch(launch).await?;
         // QEMU has sent its greeting. The time that the run script took before says nothing about the speed of guests.
         let started = Instant::now();
@@ -294,6 +327,7 @@ impl Plan {
             channels,
             line: Mutex::new(Line::AtLogin),
             answers: Answers::Written(answers),
+            ports,
             _run_dir: Arc::clone(run_dir),
         })
     }

@@ -27,8 +27,9 @@ use crate::machine::commands::channels::Channels;
 use crate::machine::lifecycle::boot::{Origin, Plan};
 use crate::machine::replay::answers::{Answers, Writer};
 use crate::machine::session::raw_console::{RawConsole, Standing};
-use crate::machine::{Life, Line, Machine, MachineOptions};
+use crate::machine::{Card, Life, Line, Machine, MachineOptions, Networks};
 use crate::mutex::lock;
+use crate::network::Switch;
 use crate::presence::is_known_absent;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, is_script_in_store, suspicious, unfit};
 use crate::{Error, ErrorKind, Event, Result, Speed, text, threads};
@@ -57,6 +58,12 @@ struct About {
     vm: PathBuf,
     speed: f64,
     console: Standing,
+    /// Its cards on the networks of its scenario.
+    #[serde(default)]
+    cards: Vec<Card>,
+    /// What its guest was told of its name and addresses.
+    #[serde(default)]
+    told: Option<String>,
 }
 
 /// A machine's state at the time of [`Machine::keep`], in a folder. Machines that resume from it do not change the
@@ -102,6 +109,7 @@ impl Machine {
         };
         // It may have been switched to another system.
         let vm = lock(&self.shared.history).starts().unwrap_or(vm).script().to_owned();
+        let networks = self.shared.plan.networks.as_ref();
         let part = Part::make(folder)?;
         let about = About {
             format: FORMAT,
@@ -109,6 +117,8 @@ impl Machine {
             vm,
             speed: life.speed.factor(),
             console: life.standing(false).await,
+            cards: networks.map_or_else(Vec::new, |its| its.cards.to_vec()),
+            told: networks.and_then(|its| its.told.as_deref().map(str::to_owned)),
         };
         let started = Instant::now();
         match life.qemu.keep(&self.shared.run_dir, &part.0).await? {
@@ -208,6 +218,17 @@ impl Kept {
     /// Returns the machine's name.
     pub fn machine(&self) -> &str {
         &self.about.machine
+    }
+
+    /// Returns the machine's cards on the networks of its scenario, plugged into `switch`; `None` if it has none.
+    pub(crate) fn networks(&self, switch: &Arc<Switch>) -> Option<Networks> {
+        let cards = self.about.cards.clone();
+        (!cards.is_empty()).then(|| Networks {
+            switch: Some(Arc::clone(switch)),
+            cards: cards.into(),
+            told: self.about.told.as_deref().map(Arc::from),
+            leases: Arc::default(),
+        })
     }
 
     /// Returns the VM that the machine was made from.
@@ -313,6 +334,14 @@ impl Kept {
     /// Those of [`Kept::vm`] and [`Kept::obstacle`], and every error that keeps QEMU from resuming.
     pub async fn resume(&self, options: MachineOptions) -> Result<(Machine, RawConsole)> {
         let vm = self.vm()?;
+        let options = match options.networks {
+            // It is on its networks alone.
+            None if !self.about.cards.is_empty() => {
+                let networks = self.networks(&Arc::new(Switch::start()?));
+                options.networks(networks)
+            }
+            _ => options,
+        };
         let plan = Plan { disk: Disk::Fresh, ..Plan::of(&vm, options) };
         let run_dir = Arc::new(RunDirectory::create()?);
         let (folder, place) = (self.folder.clone(), run_dir.path().to_owned());
@@ -348,6 +377,8 @@ impl Kept {
         let (ours, theirs) = pair.map_err(|error| Error::io("make a socket pair", &error))?;
         let (name, events) = (plan.name.clone(), plan.events.clone());
         let channel = theirs.into();
+        let (cards, ports) = plan.plug()?;
+        let cards = cards.into_sockets();
         let resume = Resume {
             folder,
             to_save: None,
@@ -356,6 +387,7 @@ impl Kept {
             scenario: plan.scenario.as_deref(),
             run_dir,
             channel,
+            cards,
             events: events.clone(),
         };
         let (qemu, stream) = Qemu::resume(resume).await?;
@@ -376,6 +408,7 @@ impl Kept {
             channels,
             line,
             answers: Answers::Written(Writer::open(&run_dir.answers())),
+            ports,
             _run_dir: Arc::clone(run_dir),
         })
     }

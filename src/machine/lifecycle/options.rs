@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::machine::Alone;
+use crate::machine::networks::Networks;
 use crate::machine::session::shell_line::Secret;
 use crate::qemu::Disk;
 use crate::record::Keeper;
@@ -23,6 +24,7 @@ pub struct MachineOptions {
     pub(crate) scenario: Option<String>,
     pub(crate) alone: Option<Alone>,
     pub(crate) keeper: Option<Keeper>,
+    pub(crate) networks: Option<Networks>,
 }
 
 impl MachineOptions {
@@ -41,6 +43,7 @@ impl MachineOptions {
             scenario: None,
             alone: None,
             keeper: None,
+            networks: None,
         }
     }
 
@@ -63,6 +66,18 @@ impl MachineOptions {
     pub(crate) fn kept_by(mut self, keeper: Option<Keeper>) -> Self {
         self.keeper = keeper;
         self
+    }
+
+    /// Sets its cards on the networks of its scenario.
+    #[must_use]
+    pub(crate) fn networks(mut self, networks: Option<Networks>) -> Self {
+        self.networks = networks;
+        self
+    }
+
+    /// Returns its networks for the key of a template; empty if it has none.
+    pub(crate) fn wired_as(&self) -> String {
+        self.networks.as_ref().map_or_else(String::new, Networks::key)
     }
 
     /// Returns its hardware, as options of QEMU.

@@ -76,7 +76,8 @@ impl Plan {
         };
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
         let answers = Answers::Read(Arc::clone(replay));
-        Ok(Life { name, console, qemu, events, speed, channels, line, answers, _run_dir })
+        let ports = Vec::new();
+        Ok(Life { name, console, qemu, events, speed, channels, line, answers, ports, _run_dir })
     }
 }
 

@@ -171,7 +171,10 @@ impl Machine {
         template: TemplateLease,
         to_save: Option<&Path>,
     ) -> Result<Self> {
-        let plan = Plan { disk: Disk::Fresh, ..Plan::of(vm, options) };
+        let mut plan = Plan { disk: Disk::Fresh, ..Plan::of(vm, options) };
+        if to_save.is_some() {
+            plan.unplug_from_others()?;
+        }
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.resume(&run_dir, run_dir.transcript(), &template, to_save).await?;
         Ok(Self::living(plan, run_dir, life, Some(template.lock)))
@@ -270,6 +273,8 @@ impl Plan {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         let (name, events) = (self.name.clone(), self.events.clone());
         let channel = theirs.into();
+        let (cards, ports) = self.plug()?;
+        let cards = cards.into_sockets();
         let scenario = self.scenario.as_deref();
         let resume = Resume {
             folder,
@@ -279,6 +284,7 @@ impl Plan {
             scenario,
             run_dir,
             channel,
+            cards,
             events: events.clone(),
         };
         let (qemu, stream) = Qemu::resume(resume).await?;
@@ -327,7 +333,7 @@ impl Plan {
         );
         let answers = Answers::Written(writer);
         let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
-        let life = Life { name, console, qemu, events, speed, channels, line, answers, _run_dir };
+        let life = Life { name, console, qemu, events, speed, channels, line, answers, ports, _run_dir };
         life.shell_answers(limit).await?;
         Ok(life)
     }

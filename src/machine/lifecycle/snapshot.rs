@@ -18,6 +18,7 @@ use crate::machine::session::phases::look_whether_up;
 use crate::machine::system::history::History;
 use crate::machine::{Life, Line, Machine};
 use crate::mutex::lock;
+use crate::network::Port;
 use crate::qemu::{GoBack, Left, Moment, Qemu, RunDirectory};
 use crate::{Error, ErrorKind, Event, Result};
 
@@ -133,10 +134,11 @@ impl Machine {
     /// Creates the life that resumes at the snapshot, on the console of the old one.
     async fn back_from(&self, old: &Life, snapshot: &Snapshot) -> Result<Life> {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
-        let mut qemu = None;
+        let (mut qemu, mut ports) = (None, Vec::new());
         let going_back = async {
             let left = old.qemu.leave().await?;
-            let at_moment = self.at_moment(snapshot, left, theirs).await?;
+            let (at_moment, plugged) = self.at_moment(snapshot, left, theirs).await?;
+            ports = plugged;
             // A later panic does not count any more.
             old.console.set_watch(Watch::Boot);
             old.console.set_watch(Watch::Session);
@@ -166,6 +168,7 @@ impl Machine {
             channels,
             line: Mutex::new(snapshot.known.line()),
             answers: old.answers.clone(),
+            ports,
             _run_dir: Arc::clone(&self.shared.run_dir),
         })
     }
@@ -182,7 +185,8 @@ impl Machine {
         }
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         let (stream, left) = old.qemu.left().await?;
-        let qemu = Arc::new(self.at_moment(snapshot, left, theirs).await?);
+        let (qemu, ports) = self.at_moment(snapshot, left, theirs).await?;
+        let qemu = Arc::new(qemu);
         old.events.send(Event::MachineStarted { machine: old.name.clone(), pid: qemu.pid() });
         let console = plan.attach(&qemu, stream, transcript, old.speed, Vec::new())?;
         console.set_watch(Watch::Session);
@@ -209,17 +213,26 @@ impl Machine {
             channels,
             line: Mutex::new(line),
             answers: Answers::Written(writer),
+            ports,
             _run_dir: Arc::clone(run_dir),
         })
     }
 
-    async fn at_moment(&self, snapshot: &Snapshot, left: Left, channel: StdStream) -> Result<Qemu> {
+    async fn at_moment(
+        &self,
+        snapshot: &Snapshot,
+        left: Left,
+        channel: StdStream,
+    ) -> Result<(Qemu, Vec<Port>)> {
         let Some(moment) = &snapshot.moment else {
             return Err(Error::new(ErrorKind::Usage, "this is a snapshot of a machine that was replayed"));
         };
         let Self { shared, .. } = self;
         let (machine, run_dir, events) = (self.name(), &*shared.run_dir, shared.plan.events.clone());
-        Qemu::at_moment(GoBack { moment, machine, run_dir, left, channel: channel.into(), events }).await
+        let (cards, ports) = shared.plan.plug()?;
+        let cards = cards.into_sockets();
+        let back = GoBack { moment, machine, run_dir, left, channel: channel.into(), cards, events };
+        Ok((Qemu::at_moment(back).await?, ports))
     }
 
     async fn control_of(&self, ours: StdStream, snapshot: &Snapshot, qemu: &Qemu) -> Result<Channels> {

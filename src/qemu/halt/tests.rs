@@ -195,6 +195,7 @@ async fn a_machine_that_is_kept_when_it_was_stopped_stands_still_when_it_is_gone
         scenario: None,
         run_dir: &run_dir,
         channel: theirs.into(),
+        cards: Vec::new(),
         events: Events::none(),
     };
     let (qemu, _console) = Qemu::resume(resume).await.unwrap();

@@ -12,6 +12,7 @@ use super::MEMORY;
 use super::overlay::{self, Format};
 use super::properties::Properties;
 use super::save::{TPM, shares_folders};
+use crate::qemu::cards::is_our_backend;
 use crate::qemu::reach;
 use crate::{Error, Result};
 
@@ -151,6 +152,12 @@ impl CommandLine {
         None
     }
 
+    /// Returns the ids of this machine's backends on networks of its scenario.
+    pub(super) fn backends(&self) -> Vec<String> {
+        let ours = self.options().filter(|(option, _, value)| *option == "netdev" && is_our_backend(value));
+        ours.filter_map(|(_, _, value)| Properties::parse(value).get("id").map(str::to_owned)).collect()
+    }
+
     /// Returns the images for which a clone needs a layer of its own.
     pub(super) fn images(&self, run_dir: &Path) -> Vec<Image> {
         let run_dir = run_dir.to_string_lossy();
@@ -181,8 +188,8 @@ impl CommandLine {
     }
 
     /// Returns the arguments of a clone that waits to be given its state. `images` are the clone's own
-    /// images. `sockets` maps the ids of character devices to descriptors.
-    pub(super) fn of_clone(&self, ram: &Ram, images: &[OwnImage], sockets: &[(&str, i32)]) -> Vec<String> {
+    /// images. `sockets` maps the ids of character devices and network backends to descriptors.
+    pub(super) fn of_clone(&self, ram: &Ram, images: &[OwnImage], sockets: &[(String, i32)]) -> Vec<String> {
         let mut arguments = self.arguments.clone();
         for (option, at, value) in self.options() {
             let mut properties = Properties::parse(value);
@@ -208,12 +215,10 @@ impl CommandLine {
                     properties.set("mem-path", file.to_string_lossy());
                     properties.set("share", share);
                 }
-                "chardev" => {
-                    let id = properties.get("id").map(str::to_owned);
-                    let Some((_, fd)) = sockets.iter().find(|(its, _)| Some(*its) == id.as_deref()) else {
+                "chardev" | "netdev" => {
+                    if !take_socket(option, &mut properties, sockets) {
                         continue;
-                    };
-                    properties.set("fd", fd.to_string());
+                    }
                 }
                 "drive" => {
                     let Some(image) = images.iter().find(|image| image.at == at) else { continue };
@@ -276,20 +281,18 @@ impl CommandLine {
     }
 
     /// Returns the arguments of a QEMU that is stopped and does not wait for a state. `sockets` maps the ids
-    /// of character devices to descriptors.
-    pub(in crate::qemu) fn again(&self, sockets: &[(&str, i32)]) -> Vec<String> {
+    /// of character devices and network backends to descriptors.
+    pub(in crate::qemu) fn again(&self, sockets: &[(String, i32)]) -> Vec<String> {
         let mut arguments = self.arguments.clone();
         for (option, at, value) in self.options() {
             let mut properties = Properties::parse(value);
-            let id = properties.get("id").map(str::to_owned);
-            let socket = sockets.iter().find(|(its, _)| Some(*its) == id.as_deref());
-            if let ("chardev", Some((_, fd))) = (option, socket) {
-                properties.set("fd", fd.to_string());
+            if take_socket(option, &mut properties, sockets) {
                 arguments[at] = properties.to_string();
             }
             // All RAM comes with the moment's state. Comparing it with each page of the template would take
             // longer.
-            if option == "object" && id.as_deref() == Some(MEMORY) && properties.get("share") == Some("off") {
+            let is_memory = option == "object" && properties.get("id") == Some(MEMORY);
+            if is_memory && properties.get("share") == Some("off") {
                 let size = properties.get("size").unwrap_or_default();
                 arguments[at] = format!("memory-backend-ram,id={MEMORY},size={size}");
             }
@@ -315,6 +318,19 @@ impl CommandLine {
             _ => None,
         })
     }
+}
+
+/// Gives an option the descriptor of the socket with its id. Returns whether there is one.
+fn take_socket(option: &str, properties: &mut Properties, sockets: &[(String, i32)]) -> bool {
+    let key = match option {
+        "chardev" => "fd",
+        "netdev" => "local.str",
+        _ => return false,
+    };
+    let id = properties.get("id");
+    let Some((_, fd)) = sockets.iter().find(|(its, _)| Some(its.as_str()) == id) else { return false };
+    properties.set(key, fd.to_string());
+    true
 }
 
 /// Whether QEMU takes this path literally inside an option's value.
@@ -344,7 +360,7 @@ mod tests {
         -drive file=/var/tmp/nixvm-0/ab.1/tmp/store.img,format=raw,id=drive2,if=none \
         -drive if=pflash,format=raw,unit=0,readonly=on,file=/nix/store/x/OVMF_CODE.fd -nographic \
         -object memory-backend-file,id=nixvm-memory,size=1024M,mem-path=/proc/self/fd/9,share=on \
-        -chardev socket,id=nixvm-console,fd=7 -device vmgenid,guid=12345678-1234-1234-1234-123456789abc";
+        -chardev socket,id=nixvm-console,fd=7 -netdev dgram,id=nixvm-vlan1,local.type=fd,local.str=8 -device vmgenid,guid=12345678-1234-1234-1234-123456789abc";
 
     fn private(sealed: bool) -> Ram {
         Ram::Private { file: "/t/memory".into(), sealed }
@@ -366,13 +382,20 @@ mod tests {
             images.iter().zip(formats).map(own).collect()
         };
         let layers = own([Format::Qcow2, Format::Qcow2]);
-        let clone = command.of_clone(&private(false), &layers, &[("nixvm-console", 21)]).join(" ");
+        let clone = command
+            .of_clone(
+                &private(false),
+                &layers,
+                &[("nixvm-console".to_owned(), 21), ("nixvm-vlan1".to_owned(), 23)],
+            )
+            .join(" ");
         for part in [
             "cache=writeback,file=/c/5,id=drive1,if=none,format=qcow2",
             "file=/c/7,format=qcow2,id=drive2,if=none",
             "readonly=on,file=/nix/store/x/OVMF_CODE.fd",
             "mem-path=/t/memory,share=off",
             "socket,id=nixvm-console,fd=21",
+            "dgram,id=nixvm-vlan1,local.type=fd,local.str=23 ",
             "vmgenid,guid=auto",
             "-S -incoming defer",
         ] {
@@ -402,7 +425,8 @@ mod tests {
     fn the_same_machine_once_more_waits_for_no_state_and_has_sockets_of_its_own() {
         let clone =
             command(&format!("{NIXOS} -S -incoming defer -S -incoming defer")).repeatable(0, Some("0-1"));
-        let again = clone.again(&[("nixvm-console", 21)]).join(" ");
+        let again =
+            clone.again(&[("nixvm-console".to_owned(), 21), ("nixvm-vlan1".to_owned(), 23)]).join(" ");
         for part in ["socket,id=nixvm-console,fd=21", "vmgenid,guid=0-1", "mem-path=/proc/self/fd/9,share=on"]
         {
             assert!(again.contains(part), "{part}: {again}");

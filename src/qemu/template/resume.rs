@@ -20,7 +20,8 @@ use super::overlay::Format;
 use super::save::Description;
 use super::{MACHINE_FILE, RAM_FILE, STATE_FILE, program};
 use crate::beneath::Beneath;
-use crate::qemu::launch::{self, CHANNEL, CONSOLE, CONTROL};
+use crate::qemu::cards::backends;
+use crate::qemu::launch;
 use crate::qemu::line_end::LineEnd;
 use crate::qemu::{QMP_LIMIT, Qemu, RunDirectory, port_holder, supervise};
 use crate::sparse_copy::copy;
@@ -56,6 +57,8 @@ pub(crate) struct Resume<'a> {
     pub(crate) run_dir: &'a RunDirectory,
     /// QEMU's end of a socket pair, which is the guest's port for the control channel.
     pub(crate) channel: OwnedFd,
+    /// QEMU's ends of the sockets of its cards, in their order.
+    pub(crate) cards: Vec<OwnedFd>,
     /// Where events are sent.
     pub(crate) events: Events,
 }
@@ -69,15 +72,24 @@ impl Qemu {
     /// with QEMU's message when it refuses the state.
     pub(crate) async fn resume(resume: Resume<'_>) -> Result<(Self, UnixStream)> {
         let started = Instant::now();
-        let Resume { folder, to_save, foreign, machine, scenario, run_dir, channel, events } = resume;
+        let Resume { folder, to_save, foreign, machine, scenario, run_dir, channel, cards, events } = resume;
         launch::has_memory(machine)?;
         let description = read(&folder.join(MACHINE_FILE))?;
+        // A descriptor of another process must not stay in the command.
+        let its = description.command.backends();
+        if !its.iter().eq(backends(&cards).iter().map(|(id, _)| id)) {
+            let (its, ours) = (its.len(), cards.len());
+            let what = format!(
+                "{machine} was saved with {its} cards on networks of its scenario, and has {ours} now"
+            );
+            return Err(Error::new(ErrorKind::Usage, what));
+        }
         let (console, line) = LineEnd::pair()?;
         let (control, control_theirs) = launch::pair()?;
         let control = launch::ours(control)?;
         let mut descriptors: Vec<OwnedFd> = vec![line.descriptor()?, control_theirs.into(), channel];
-        let sockets: Vec<(&str, i32)> =
-            [CONSOLE, CONTROL, CHANNEL].into_iter().zip(descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
+        let sockets = launch::sockets_of(&descriptors, &cards);
+        descriptors.extend(cards);
         let mut images = Vec::new();
         for image in &description.images {
             let own = run_dir.path().join(&image.own);

@@ -60,6 +60,7 @@ async fn clone_to_save(
         scenario: None,
         run_dir: &run_dir,
         channel,
+        cards: Vec::new(),
         events,
     };
     let (qemu, console) = Qemu::resume(resume).await?;

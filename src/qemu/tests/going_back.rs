@@ -60,7 +60,7 @@ async fn back(firmware: &mut Firmware, moment: &Moment) -> crate::Result {
 async fn from(firmware: &mut Firmware, moment: &Moment, left: Left) -> crate::Result {
     let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let (channel, events, run_dir) = (theirs.into(), Events::none(), &firmware.run);
-    let go_back = GoBack { moment, machine: "test", run_dir, left, channel, events };
+    let go_back = GoBack { moment, machine: "test", run_dir, left, channel, cards: Vec::new(), events };
     firmware.qemu = Qemu::at_moment(go_back).await?;
     firmware.qemu.go_on().await
 }

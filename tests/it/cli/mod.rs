@@ -24,6 +24,7 @@ mod list;
 mod lost_output;
 mod machines;
 mod mutants;
+mod networks;
 mod never_run;
 mod pausing;
 mod places;

@@ -11,6 +11,7 @@ use std::path::{Component, Path};
 use super::command_line::CommandLine;
 use super::foreign;
 use super::properties::Properties;
+use crate::qemu::cards;
 use table::{Follows, Kind, LISTS, MACHINES, OPTIONS, SOUND, Value};
 
 /// The folder of all store paths.
@@ -130,6 +131,10 @@ impl Value {
             Self::Image => own || is_in_store(Path::new(value)),
             Self::Forward => is_forward(value),
             Self::GuestText => !value.contains('\0'),
+            Self::Entries => {
+                !value.starts_with('/') && !value.contains("=/") && value.split([';', '/']).all(is_word)
+            }
+            Self::OwnBackend => cards::is_own_id(value),
         }
     }
 }

@@ -22,6 +22,10 @@ pub(super) enum Value {
     Forward,
     /// Text that only the guest reads.
     GuestText,
+    /// Words with `;` and `/` between them, none of which is a path: what a guest is told of its networks.
+    Entries,
+    /// The id of a network backend of this program, which gets a socket of the process that resumes the moment.
+    OwnBackend,
 }
 
 /// What follows an option.
@@ -49,7 +53,7 @@ pub(super) struct Kind {
 }
 
 use Follows::{Features, Global, Keys, Kinds, Nothing, Whole};
-use Value::{Forward, GuestText, Image, Machine, Network, OneOf, Size, StoreFile, Word};
+use Value::{Entries, Forward, GuestText, Image, Machine, Network, OneOf, OwnBackend, Size, StoreFile, Word};
 
 const SWITCH: Value = OneOf(&["on", "off", "yes", "no", "auto"]);
 
@@ -108,13 +112,13 @@ pub(super) const OPTIONS: &[(&str, Follows)] = &[
     ("smbios", Keys { implied: None, keys: FIRMWARE_TABLES }),
     (
         "fw_cfg",
-        Keys { implied: Some("name"), keys: &[("name", Network), ("string", Word), ("file", StoreFile)] },
+        Keys { implied: Some("name"), keys: &[("name", Network), ("string", Entries), ("file", StoreFile)] },
     ),
     ("watchdog-action", Whole(Word)),
     ("action", Keys { implied: None, keys: ACTIONS }),
     ("global", Global(&["cfi.pflash01", "ICH9-LPC", "PIIX4_PM", "kvm-pit", "virtio-mmio"])),
     ("drive", Keys { implied: None, keys: DRIVE }),
-    ("netdev", Kinds { implied: "type", kinds: USER_NETWORK }),
+    ("netdev", Kinds { implied: "type", kinds: NETWORKS }),
     ("net", Kinds { implied: "type", kinds: CARDS }),
     ("nic", Kinds { implied: "type", kinds: CARDS }),
     ("object", Kinds { implied: "qom-type", kinds: OBJECTS }),
@@ -254,7 +258,14 @@ const USER: &[(&str, Value)] = &[
     ("hostfwd", Forward),
 ];
 
-const USER_NETWORK: &[Kind] = &[Kind { names: &["user"], keys: USER }];
+const NETWORKS: &[Kind] = &[
+    Kind { names: &["user"], keys: USER },
+    // A socket to the switch of a scenario, which is replaced.
+    Kind {
+        names: &["dgram"],
+        keys: &[("id", OwnBackend), ("local.type", OneOf(&["fd"])), ("local.str", Word)],
+    },
+];
 
 const CARDS: &[Kind] = &[
     Kind { names: &["none"], keys: &[] },

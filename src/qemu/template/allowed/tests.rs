@@ -23,6 +23,8 @@ const NIXPKGS: &str = "-machine accel=kvm:tcg -cpu max -name nixos -m 1024 -smp 
 /// More options that configurations have: EFI, a second disk, forwarded ports, graphics, a watchdog.
 const MORE: &str = "-enable-kvm -cpu host -vga std -device virtio-gpu-pci -device i6300esb -watchdog-action reset \
     -drive if=pflash,format=raw,unit=0,readonly=on,file=/nix/store/x-OVMF-fd/FV/OVMF_CODE.fd \
+    -netdev dgram,id=nixvm-vlan1,local.type=fd,local.str=9 -device virtio-net-pci,netdev=nixvm-vlan1,id=nixvm-card1,mac=52:54:00:12:01:01 \
+    -fw_cfg name=opt/org.nixvm-test/network,string=name=a;card=52:54:00:12:01:01/eth1/192.168.1.1/2001:db8:1::1 \
     -netdev user,id=n1,net=10.0.3.0/24,restrict=on,hostfwd=tcp::2222-:22,hostfwd=udp:127.0.0.1:5353-10.0.3.15:53 \
     -device virtio-net-pci,netdev=n1,mac=52:54:00:12:34:56,romfile= -rtc base=utc,clock=host -boot order=c,menu=off \
     -audiodev none,id=a -device intel-hda -device hda-duplex,audiodev=a -object rng-random,id=r,filename=/dev/urandom \
@@ -108,6 +110,11 @@ const HOSTILE: &[&str] = &[
     "-qmp tcp::4444,server",
     "-mon chardev=nixvm-channel,mode=readline",
     "-mon chardev=nixvm-console",
+    "-netdev dgram,id=n,local.type=fd,local.str=9",
+    "-netdev dgram,id=nixvm-vlan1x,local.type=fd,local.str=9",
+    "-netdev dgram,id=nixvm-vlan1,local.type=inet,local.host=1.2.3.4,local.port=1",
+    "-netdev dgram,id=nixvm-vlan1,local.type=unix,local.path=/x",
+    "-netdev dgram,id=nixvm-vlan1,local.type=fd,local.str=9,remote.type=unix,remote.path=/x",
     "-netdev tap,id=n,script=/tmp/x,downscript=/tmp/y",
     "-netdev type=tap,id=n,script=/tmp/x",
     "-netdev user,id=n,type=tap,script=/tmp/x",

@@ -1,0 +1,129 @@
+//! The network of a scenario's machines, as the scenario sees it.
+
+use std::sync::Arc;
+
+use nixvm_test_macros::tracked;
+
+use crate::machine::{Machine, networks};
+use crate::network::Switch;
+use crate::{Error, ErrorKind, Result};
+
+/// The network of a scenario's machines: VLANs, each with the cards of the machines that are on it. The frames of a VLAN
+/// reach every machine on it, and no other machine.
+///
+/// A scenario takes it as a parameter. Several machines are on a network without the parameter, too; it is for what a
+/// scenario does with the network itself.
+///
+/// ```no_run
+/// use nixvm_test::prelude::*;
+///
+/// #[scenario(server = "server.nix", client = "client.nix", vlans(server = [1, 2], client = [1]))]
+/// async fn the_page_needs_vlan_1(server: Machine, client: Machine, network: Network) -> Result {
+///     client.succeed("curl -f http://server/").await?;
+///     network.unplug(&server, 1).await?;
+///     client.fail("curl -f -m 2 http://server/").await.map(drop)
+/// }
+///
+/// nixvm_test::main!();
+/// ```
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// `None` in a replay.
+    switch: Option<Arc<Switch>>,
+}
+
+/// What a machine sent to a VLAN and got from it, since it was started. A frame that is too short or too long is counted
+/// as dropped, as is one for a machine that does not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct FrameCounts {
+    /// Frames that the machine sent.
+    pub sent: u64,
+    /// Frames that were delivered to the machine.
+    pub received: u64,
+    /// Frames from or to the machine that were dropped.
+    pub dropped: u64,
+}
+
+impl Network {
+    /// Returns the network of machines that are plugged into `switch`.
+    pub(crate) fn of(switch: Option<Arc<Switch>>) -> Self {
+        Self { switch }
+    }
+
+    /// Pulls the cable of a machine's card on a VLAN. The guest sees that the link is down. [`Machine::block`] is about
+    /// all VLANs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when the machine has no card on that VLAN, or is not in this network;
+    /// [`ErrorKind::QemuGone`].
+    #[tracked]
+    pub async fn unplug(&self, machine: &Machine, vlan: u8) -> Result {
+        self.set_link(machine, vlan, false).await
+    }
+
+    /// Plugs the cable in again.
+    ///
+    /// # Errors
+    /// Those of [`Network::unplug`].
+    #[tracked]
+    pub async fn plug(&self, machine: &Machine, vlan: u8) -> Result {
+        self.set_link(machine, vlan, true).await
+    }
+
+    async fn set_link(&self, machine: &Machine, vlan: u8, up: bool) -> Result {
+        let number = self.card(machine, vlan)? + 1;
+        let life = machine.life();
+        let what = match up {
+            true => format!("plug into VLAN {vlan}"),
+            false => format!("unplug from VLAN {vlan}"),
+        };
+        let _step = life.step(&what);
+        life.answer_of_qemu(&what, machine.qemu().set_link(number, up)).await
+    }
+
+    /// Returns what a machine sent to a VLAN and got from it, since it was started.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when the machine has no card on that VLAN, or is not in this network.
+    ///
+    /// ```no_run
+    /// # use nixvm_test::prelude::*;
+    /// # async fn example(server: Machine, network: Network) -> Result {
+    /// assert_eq!(network.counts(&server, 1).await?.dropped, 0);
+    /// # Ok(()) }
+    /// ```
+    #[tracked]
+    pub async fn counts(&self, machine: &Machine, vlan: u8) -> Result<FrameCounts> {
+        let number = self.card(machine, vlan)?;
+        let life = machine.life();
+        let count = async {
+            let port = life.ports.get(number).ok_or_else(|| {
+                Error::new(ErrorKind::Usage, format!("{} is not plugged in", machine.name()))
+            })?;
+            let counts = port.counts();
+            // The switch receives what the machine sends.
+            let dropped = counts.dropped.frames.saturating_add(counts.refused);
+            Ok((counts.received.frames, counts.sent.frames, dropped))
+        };
+        let counted = life.answer_of_qemu(&format!("count the frames on VLAN {vlan}"), count).await?;
+        let (sent, received, dropped) = counted;
+        Ok(FrameCounts { sent, received, dropped })
+    }
+
+    /// Returns the position of the machine's card on a VLAN.
+    fn card(&self, machine: &Machine, vlan: u8) -> Result<usize> {
+        let its = machine.networks()?;
+        let same = match (&its.switch, &self.switch) {
+            (Some(its), Some(ours)) => Arc::ptr_eq(its, ours),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            let summary = format!("{} is not a machine of this network", machine.name());
+            return Err(Error::new(ErrorKind::Usage, summary)
+                .next_step("give the `Network` and the machines of the same scenario"));
+        }
+        its.card_on(networks::vlan(vlan)?, machine.name()).map(|(position, _)| position)
+    }
+}

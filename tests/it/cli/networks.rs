@@ -1,0 +1,74 @@
+//! Scenarios whose machines are on networks: the attribute, and what the machines are told.
+
+use nixvm_fake_guest::FakeVm;
+
+use super::runs::Runs;
+use crate::folder::{Folder, Ran};
+
+#[test]
+fn a_mistake_in_the_vlans_is_shown_at_its_place() {
+    for (attribute, said) in [
+        ("vlans(serve = [1])", "no parameter `serve`: did you mean `server`?"),
+        ("vlans(server = [0])", "expected the number of a VLAN, from 1 to 255"),
+        ("vlans(server = [256])", "expected the number of a VLAN, from 1 to 255"),
+        ("vlans(server = [1, 1])", "VLAN 1 is given twice"),
+        ("vlans(server = [1], server = [2])", "`server` is given twice"),
+        ("vlans(server = 1)", "expected the VLANs of machines"),
+        ("vlans()", "expected the VLANs of machines"),
+        ("vlans = 1", "expected the VLANs of machines"),
+        ("dhcp = 1", "expected `dhcp = false`"),
+        ("dhcp", "expected `dhcp = false`"),
+        ("dhcp(x = false)", "expected `dhcp = false`"),
+        ("dhcp(0 = false)", "expected the number of a VLAN, from 1 to 255"),
+    ] {
+        let text = format!("#[scenario({attribute})]\nasync fn a(server: Machine) {{ drop(server); }}");
+        Folder::with("a.rs", &text).run(&["a.rs"]).ended_with(3).said(said).said("--> a.rs:2:");
+    }
+    let text = "#[scenario]\nasync fn a(vlans: Machine) { drop(vlans); }";
+    Folder::with("a.rs", text).run(&["a.rs"]).ended_with(3).said("a parameter can't be named `vlans`");
+}
+
+/// The machines of built VMs get cards and no names. A scenario with one machine is as before.
+#[test]
+fn machines_of_one_scenario_are_on_one_network() {
+    let text = r#"
+fn command(machine: &Machine) -> Vec<String> {
+    let command = std::fs::read_to_string(format!("/proc/{}/cmdline", machine.qemu().pid())).unwrap();
+    command.split('\0').map(str::to_owned).collect()
+}
+#[scenario]
+async fn one(machine: Machine) -> Result {
+    assert!(!command(&machine).join(" ").contains("nixvm-vlan"));
+    let none = machine.address().unwrap_err();
+    assert!(none.to_string().contains("machine has no card on a network of the scenario"), "{none}");
+    Ok(())
+}
+#[scenario(vlans(zebra = [1, 20]))]
+async fn two(zebra: Machine, ape: Machine, network: Network) -> Result {
+    assert_eq!(ape.address()?.to_string(), "192.168.1.1");
+    assert_eq!(zebra.address_on(20)?.to_string(), "192.168.20.2");
+    assert_eq!(zebra.ipv6_address_on(20)?.to_string(), "2001:db8:20::2");
+    let its = command(&zebra).join(" ");
+    for card in ["netdev=nixvm-vlan1,id=nixvm-card1,mac=52:54:00:12:01:02", "mac=52:54:00:12:14:02"] {
+        assert!(its.contains(card), "{its}");
+    }
+    assert!(!its.contains("-fw_cfg"), "{its}");
+    let error = network.counts(&ape, 20).await.unwrap_err();
+    assert!(error.to_string().contains("ape has no card on VLAN 20"), "{error}");
+    assert!(error.to_string().contains("eth1 on VLAN 1"), "{error}");
+    assert_eq!(network.counts(&ape, 0).await.unwrap_err().kind(), ErrorKind::Usage);
+    assert_eq!(network.counts(&zebra, 20).await?.sent, 0);
+    Ok(())
+}
+#[scenario(vlans(next = [1]))]
+async fn no_machine(machine: Machine, next: System) { drop((machine, next)); }
+"#;
+    let case = Runs::new(text, FakeVm::new(), &[]);
+    Ran::of(&mut case.command(&["one"])).ended_with(0).printed("test one ... ok").said_not("network module");
+    let ran = Ran::of(&mut case.command(&["two"]));
+    ran.ended_with(0).printed("test two ... ok");
+    assert!(format!("{ran:?}").contains("zebra does not know the names of the other machines"), "{ran:?}");
+    Ran::of(&mut case.command(&["no_machine"]))
+        .ended_with(2)
+        .printed("`next` is not a machine of the scenario");
+}
