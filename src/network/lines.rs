@@ -300,18 +300,18 @@ impl Lines {
         }
     }
 
-    /// Takes the new connections of a vde folder.
-    fn connect(&mut self, key: Key) {
-        loop {
-            let Some(folder) = self.folders.get(&key) else { return };
-            let control = match folder.accept(key, &self.controls) {
+    /// Takes the new connections of a vde folder, but not too many of them.
+    fn connect(&mut self, folder_key: Key) {
+        for _ in 0..BATCH {
+            let Some(folder) = self.folders.get(&folder_key) else { return };
+            let control = match folder.accept(folder_key, &self.controls) {
                 Ok(Some(control)) => control,
                 Ok(None) => continue,
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
                 Err(_) => {
                     // The connection stays where it is, and would wake the thread again and again.
-                    self.poller.wait_for(key, folder.listener(), EventFlags::empty());
+                    self.poller.wait_for(folder_key, folder.listener(), EventFlags::empty());
                     return self.poller.paused.store(true, Ordering::Relaxed);
                 }
             };

@@ -29,7 +29,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..12_usize).prop_map(|port| Step::Unplug { port }),
         1 => (0..12_usize).prop_map(|port| Step::HangUp { port }),
     ];
-    proptest::collection::vec(step, 0..300)
+    proptest::collection::vec(step, 0..150)
 }
 
 /// A port as its machine sees it.
