@@ -6,6 +6,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::{ALL, mac, tagged, vlan};
+use crate::environment;
 use crate::network::Key;
 use crate::network::forwarding::Forwarding;
 use crate::network::frame::Mac;
@@ -104,7 +105,14 @@ impl World {
     }
 }
 
+/// Each case costs as much as ten of another test, so there are fewer by default.
+fn cases() -> u32 {
+    if environment::is_set("PROPTEST_CASES") { ProptestConfig::default().cases } else { 64 }
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn no_frame_gets_lost_or_out_of_its_vlan_or_order(steps in steps()) {
         let mut world = World::default();
