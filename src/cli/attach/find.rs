@@ -15,16 +15,17 @@ const MOMENT: &str = ".moment";
 /// Maximum number of names that are read from one folder of a record.
 const NAMES: usize = 1 << 16;
 
-/// Returns the folder of the moment that the user means.
-pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Result<PathBuf> {
+/// Returns the folders of the moments that the user means: those of all machines of one scenario, or that of one
+/// machine.
+pub fn moments(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Result<Vec<PathBuf>> {
     let given = Path::new(run);
     if given.join("moment.json").is_file() {
-        return Ok(given.to_owned());
+        return Ok(vec![given.to_owned()]);
     }
     let record = Folder::find(run)?;
     let folder = record.path();
     let failed = |error| Error::io(format_args!("read the record {}", folder.display()), &error);
-    let all = moments(record.files()).map_err(failed)?;
+    let all = all_moments(record.files()).map_err(failed)?;
     if all.is_empty() {
         return Err(Error::new(ErrorKind::Usage, format!("no machine was kept in {}", folder.display()))
             .likely_cause(
@@ -47,7 +48,9 @@ pub fn moment(run: &str, scenario: Option<&str>, machine: Option<&str>) -> Resul
             .join("\n")
     };
     match fitting.as_slice() {
-        [one] => Ok(one.folder.clone()),
+        [first, others @ ..] if others.iter().all(|other| other.scenario == first.scenario) => {
+            Ok(fitting.iter().map(|one| one.folder.clone()).collect())
+        }
         [] => Err(Error::new(ErrorKind::Usage, format!("no such machine was kept in {}", folder.display()))
             .section("these were", list(&all.iter().collect::<Vec<_>>()))),
         several => Err(Error::new(
@@ -66,7 +69,7 @@ struct Moment {
 }
 
 /// Lists all of them: `RUN/SCENARIO/MACHINE.moment`. A record from elsewhere may contain links; they are not followed.
-fn moments(run: &Beneath) -> io::Result<Vec<Moment>> {
+fn all_moments(run: &Beneath) -> io::Result<Vec<Moment>> {
     let mut found = Vec::new();
     for scenario in names(run)? {
         let folder = match run.folder(&scenario) {
@@ -133,13 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn one_moment_is_meant_or_all_that_could_be_are_named() {
+    fn the_machines_of_one_scenario_are_meant_or_all_that_could_be_are_named() {
         let run = run();
-        let path = run.path().to_str().unwrap();
-        let of = |scenario, machine| moment(path, scenario, machine);
-        assert!(of(Some("ping"), None).unwrap().ends_with("ping/m.moment"));
-        assert!(of(Some("web::login"), Some("client")).unwrap().ends_with("web.login/client.moment"));
-        assert!(of(None, Some("machine")).unwrap().ends_with("db.login/machine.moment"));
+        let path = run.path().canonicalize().unwrap();
+        let of = |scenario, machine| moments(path.to_str().unwrap(), scenario, machine);
+        let is = |found: Result<Vec<PathBuf>>, expected: &[&str]| {
+            let expected: Vec<PathBuf> = expected.iter().map(|folder| path.join(folder)).collect();
+            assert_eq!(found.unwrap(), expected);
+        };
+        is(of(Some("ping"), None), &["ping/m.moment"]);
+        is(of(Some("web::login"), Some("client")), &["web.login/client.moment"]);
+        is(of(Some("web.login"), None), &["web.login/client.moment", "web.login/server.moment"]);
+        is(of(None, Some("machine")), &["db.login/machine.moment"]);
         let several = of(Some("login"), None).unwrap_err().to_string();
         assert!(
             several.contains("3 machines") && several.contains("web.login --machine server"),
@@ -153,7 +161,7 @@ mod tests {
     fn a_run_without_failures_says_so() {
         let run = tempfile::tempdir().unwrap();
         fs::write(run.path().join("events.jsonl"), "").unwrap();
-        let error = moment(run.path().to_str().unwrap(), None, None).unwrap_err().to_string();
+        let error = moments(run.path().to_str().unwrap(), None, None).unwrap_err().to_string();
         assert!(error.contains("no machine was kept"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 mod find;
 mod pack;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::BuiltVm;
@@ -21,14 +21,15 @@ use super::terminal::{self, Left, Terminal};
 
 const EXAMPLES: &str = "\
 Examples:
-  nixvm-test attach                        the newest run, if one machine of it was kept
-  nixvm-test attach last login             the scenario `login` of it
+  nixvm-test attach                        the newest run, if one scenario of it failed
+  nixvm-test attach last login             the scenario `login` of it, with all its machines
   nixvm-test attach 20260102 web.login --machine server
   nixvm-test attach last login --pack      packs it into one file, for another host
   nixvm-test attach login-machine.moment.tar.gz
   nixvm-test attach --live 1a2b3c4d.1      a run that is paused (--pause-on-failure, `machine.breakpoint()`)
 
-Every key except ctrl-] goes to the machine; ctrl-] leaves it. Changes are not kept: the next `attach` finds the
+Every key except ctrl-] goes to the machine; ctrl-] leaves it. With several machines ctrl-] and a number goes to the
+console of another one. Changes are not kept: the next `attach` finds the
 machine again as it was when the scenario failed.";
 
 /// What to go back to.
@@ -42,7 +43,7 @@ pub struct Attach {
     run: String,
     /// The scenario that failed, if there are several
     scenario: Option<String>,
-    /// Its machine, if there are several
+    /// One of its machines, without the others
     #[arg(long, value_name = "NAME")]
     machine: Option<String>,
     /// Write the saved machine to one file, for another host
@@ -64,35 +65,55 @@ pub struct Attach {
 }
 
 impl Attach {
-    /// Connects the terminal to the machine at the moment of the failure.
+    /// Connects the terminal to the machines at the moment of the failure.
     pub async fn run(self, options: &Options) -> Result<ExitCode> {
         if let Some(id) = &self.live {
             return live(id).await;
         }
         // The folder of an unpacked moment. It is removed however this process ends.
         let mut unpacked = None;
-        let moment = match pack::file(&self.run) {
+        let moments = match pack::file(&self.run) {
             Some(file) => {
                 let place = unpacked.insert(RunDirectory::create()?);
-                pack::unpack(&file, place.path())?
+                vec![pack::unpack(&file, place.path())?]
             }
-            None => find::moment(&self.run, self.scenario.as_deref(), self.machine.as_deref())?,
+            None => find::moments(&self.run, self.scenario.as_deref(), self.machine.as_deref())?,
         };
-        let kept = Kept::open(&moment)?;
-        let kept = if self.trust { kept.trust() } else { kept };
-        if let Some(file) = &self.pack {
-            let file = file.clone().unwrap_or_else(|| pack::name_for(&moment));
-            pack::pack(&moment, &file)?;
-            report::answer_path(&file);
-            return Ok(Exit::Passed.into());
+        let mut kept = Vec::new();
+        for moment in &moments {
+            let one = Kept::open(moment)?;
+            kept.push(if self.trust { one.trust() } else { one });
         }
-        let obstacle = kept.obstacle()?;
+        if let Some(file) = &self.pack {
+            return packed(&moments, &kept, file.as_deref());
+        }
+        let obstacles = kept.iter().map(Kept::obstacle).collect::<Result<Vec<_>>>()?;
         let reporter = StartupReporter::before_a_console(&options.settings()?)?;
-        let _counted = ByHand::count(kept.vm().ok().as_ref());
-        let (machine, console) = machine(&kept, obstacle, options, &reporter).await?;
+        let _counted: Vec<ByHand> = kept.iter().map(|one| ByHand::count(one.vm().ok().as_ref())).collect();
+        let mut consoles = Vec::new();
+        for (one, obstacle) in kept.iter().zip(obstacles) {
+            consoles.push(machine(one, obstacle, options, &reporter).await?);
+        }
         reporter.end();
-        console::connect(&machine, console, "", Ending::Stop).await
+        console::connect(consoles, "", Ending::Stop).await
     }
+}
+
+/// Packs the moment of one machine.
+fn packed(moments: &[PathBuf], kept: &[Kept], file: Option<&Path>) -> Result<ExitCode> {
+    let [moment] = moments else {
+        let names: Vec<&str> = kept.iter().map(Kept::machine).collect();
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "a file holds one machine, and several were kept: which one?",
+        )
+        .section("there are", names.join("\n"))
+        .next_step("name one with --machine"));
+    };
+    let file = file.map_or_else(|| pack::name_for(moment), Path::to_owned);
+    pack::pack(moment, &file)?;
+    report::answer_path(&file);
+    Ok(Exit::Passed.into())
 }
 
 /// Returns a machine that continues from the moment. If that is impossible, boots one and prints the reason in one

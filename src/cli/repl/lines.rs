@@ -26,11 +26,11 @@ pub enum Lines {
 }
 
 impl Lines {
-    /// Opens standard input, which may be a terminal, a file or a pipe.
+    /// Opens standard input, which may be a terminal, a file or a pipe. `machines` are the names that can begin a line.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the terminal can't be used.
-    pub fn open() -> Result<Self> {
+    pub fn open(machines: &[String]) -> Result<Self> {
         if !std::io::stdin().is_terminal() {
             return Ok(Self::Read(piped()?));
         }
@@ -39,7 +39,7 @@ impl Lines {
         let mut editor = editor.map_err(|error| {
             Error::new(ErrorKind::Io, format!("could not use the terminal: {error}")).caused_by(error)
         })?;
-        editor.set_helper(Some(Verbs));
+        editor.set_helper(Some(Verbs { machines: machines.to_vec() }));
         if let Some(file) = history() {
             // The history file does not exist at first.
             let _ = editor.load_history(&file);
@@ -95,7 +95,8 @@ fn read(editor: &mut Editor<Verbs, FileHistory>) -> Option<String> {
     match editor.readline(PROMPT) {
         Ok(line) => {
             // Passwords must not be saved to a file.
-            if !line.trim().is_empty() && !line.trim_start().starts_with("login") {
+            let verb = line.split_whitespace().next().unwrap_or_default().rsplit('.').next();
+            if !line.trim().is_empty() && !verb.is_some_and(|verb| verb.starts_with("login")) {
                 let _ = editor.add_history_entry(line.as_str());
                 if let Some(file) = history() {
                     let _ = file.parent().map(std::fs::create_dir_all);
@@ -116,26 +117,39 @@ fn history() -> Option<PathBuf> {
 }
 
 /// Completes the first words of a line.
-pub struct Verbs;
+pub struct Verbs {
+    machines: Vec<String>,
+}
 
 impl Completer for Verbs {
     type Candidate = String;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        Ok(completed(&line[..at]))
+        Ok(completed(&line[..at], &self.machines))
     }
 }
 
 /// Returns where the completed word begins, and its completions.
-fn completed(typed: &str) -> (usize, Vec<String>) {
-    let start = typed.trim_end_matches(|c: char| !c.is_whitespace()).len();
+fn completed(typed: &str, machines: &[String]) -> (usize, Vec<String>) {
+    let mut start = typed.trim_end_matches(|c: char| !c.is_whitespace()).len();
     let before: Vec<&str> = typed[..start].split_whitespace().collect();
     // A user's name is followed by a verb, too.
-    if !matches!(before.as_slice(), [] | ["as_user", _]) {
+    let is_first = before.is_empty();
+    if !is_first && !matches!(before.as_slice(), [word, _] if word.rsplit('.').next() == Some("as_user")) {
         return (start, Vec::new());
     }
-    let fitting = VERBS.into_iter().filter(|verb| verb.starts_with(&typed[start..]));
-    (start, fitting.map(|verb| format!("{verb} ")).collect())
+    let mut fitting = Vec::new();
+    match typed[start..].split_once('.') {
+        Some((name, _)) if is_first && machines.iter().any(|its| its == name) => start += name.len() + 1,
+        _ if is_first && machines.len() > 1 => {
+            let names = machines.iter().filter(|name| name.starts_with(&typed[start..]));
+            fitting.extend(names.map(|name| format!("{name}.")));
+        }
+        _ => {}
+    }
+    let verbs = VERBS.into_iter().filter(|verb| verb.starts_with(&typed[start..]));
+    fitting.extend(verbs.map(|verb| format!("{verb} ")));
+    (start, fitting)
 }
 
 impl Hinter for Verbs {
@@ -157,9 +171,14 @@ mod tests {
 
     #[test]
     fn the_first_word_is_completed_and_the_one_after_a_user() {
-        assert_eq!(completed("wait_for_o"), (0, vec!["wait_for_open_port ".to_owned()]));
-        assert_eq!(completed("as_user alice suc"), (14, vec!["succeed ".to_owned()]));
-        assert_eq!(completed("succeed s"), (8, vec![]));
-        assert_eq!(completed("as_user alice\u{3000}suc").0, 16, "a blank of several bytes");
+        let alone = |typed: &str| completed(typed, &["web".to_owned()]);
+        assert_eq!(alone("wait_for_o"), (0, vec!["wait_for_open_port ".to_owned()]));
+        assert_eq!(alone("as_user alice suc"), (14, vec!["succeed ".to_owned()]));
+        assert_eq!(alone("succeed s"), (8, vec![]));
+        assert_eq!(alone("as_user alice\u{3000}suc").0, 16, "a blank of several bytes");
+        let two = |typed: &str| completed(typed, &["server".to_owned(), "client".to_owned()]);
+        assert_eq!(two("cl"), (0, vec!["client.".to_owned()]));
+        assert_eq!(two("client.suc"), (7, vec!["succeed ".to_owned()]));
+        assert_eq!(two("client.as_user alice suc"), (21, vec!["succeed ".to_owned()]));
     }
 }

@@ -1,5 +1,6 @@
 //! Parses the commands of the REPL.
 
+use crate::cli::interactive::is_name;
 use crate::{Error, ErrorKind, Result, nearest};
 
 /// The commands, as `help` shows them.
@@ -20,7 +21,8 @@ Commands:
   screenshot FILE              a picture of the screen (PNG)
   reboot                       reboots the machine
   save FILE.rs                 writes the commands that succeeded as a scenario
-  help, quit";
+  help, quit
+With several machines the machine's name comes first: client.succeed curl http://server/";
 
 /// The words that can begin a line.
 pub const VERBS: [&str; 18] = [
@@ -47,8 +49,8 @@ pub const VERBS: [&str; 18] = [
 /// A parsed line.
 #[derive(Debug, PartialEq)]
 pub enum Typed {
-    /// Run this on the machine.
-    Step(Step),
+    /// Run this on the machine with this name.
+    Step { machine: Option<String>, step: Step },
     /// Write the commands that worked to a file.
     Save(String),
     /// List the commands.
@@ -116,7 +118,11 @@ impl How {
 /// # Errors
 /// [`ErrorKind::Usage`] for an unknown or incomplete command.
 pub fn parse(line: &str) -> Result<Typed> {
-    let (verb, rest) = split(line);
+    let (word, rest) = split(line);
+    let (machine, verb) = match word.split_once('.') {
+        Some((name, verb)) if is_name(name) => (Some(name.to_owned()), verb),
+        _ => (None, word),
+    };
     let step = match verb {
         "" => return Ok(Typed::Nothing),
         comment if comment.starts_with('#') => return Ok(Typed::Nothing),
@@ -154,7 +160,7 @@ pub fn parse(line: &str) -> Result<Typed> {
             Step::Run { user: None, how, command: some(verb, rest, "a command")? }
         }
     };
-    Ok(Typed::Step(step))
+    Ok(Typed::Step { machine, step })
 }
 
 fn split(line: &str) -> (&str, &str) {
@@ -198,11 +204,17 @@ mod tests {
     #[test]
     fn lines_are_read_as_they_are_meant() {
         let run = |user: Option<&str>, how, command: &str| {
-            Typed::Step(Step::Run { user: user.map(str::to_owned), how, command: command.to_owned() })
+            let step = Step::Run { user: user.map(str::to_owned), how, command: command.to_owned() };
+            Typed::Step { machine: None, step }
         };
         assert_eq!(parse("  succeed echo  'a  b' ").unwrap(), run(None, How::Succeed, "echo  'a  b'"));
         assert_eq!(parse("as_user bob fail ls /root").unwrap(), run(Some("bob"), How::Fail, "ls /root"));
-        assert_eq!(parse("wait_for_open_port 80").unwrap(), Typed::Step(Step::WaitForPort(80)));
+        assert_eq!(
+            parse("wait_for_open_port 80").unwrap(),
+            Typed::Step { machine: None, step: Step::WaitForPort(80) }
+        );
+        let reboot = Typed::Step { machine: Some("web".to_owned()), step: Step::Reboot };
+        assert_eq!(parse("web.reboot").unwrap(), reboot);
         assert_eq!(parse("# a comment").unwrap(), Typed::Nothing);
         assert_eq!(parse("save a.rs").unwrap(), Typed::Save("a.rs".to_owned()));
         for wrong in [

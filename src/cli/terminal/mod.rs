@@ -76,6 +76,8 @@ pub enum Left {
 pub struct Terminal {
     /// Opened again, so that the terminal of the calling shell does not become non-blocking.
     keys: Receiver,
+    /// What was typed after the key that leaves.
+    typed_ahead: Vec<u8>,
 }
 
 impl Terminal {
@@ -113,7 +115,7 @@ impl Terminal {
         *lock(&BEFORE) = Some((terminal, before, Modes::default()));
         tcsetattr(&keys, OptionalActions::Now, &raw).map_err(|errno| fail(errno.into()))?;
         // A terminal is not a pipe, but can be polled and read like one.
-        Ok(Self { keys: Receiver::from_file_unchecked(keys).map_err(fail)? })
+        Ok(Self { keys: Receiver::from_file_unchecked(keys).map_err(fail)?, typed_ahead: Vec::new() })
     }
 
     /// Prints text of one or several lines unchanged.
@@ -132,7 +134,7 @@ impl Terminal {
                     }
                     None => return Left::Gone,
                 },
-                keys = Self::keys(&mut self.keys) => {
+                keys = Self::keys(&mut self.keys, &mut self.typed_ahead) => {
                     // If the terminal is gone, leave as well.
                     let Some(keys) = keys else { return Left::ByKey };
                     let leave = keys.iter().position(|key| *key == LEAVE);
@@ -141,7 +143,8 @@ impl Terminal {
                         // A guest that takes no input does not end the connection; `next` reports one that is gone.
                         let _ = peer.send(typed).await;
                     }
-                    if leave.is_some() {
+                    if let Some(leave) = leave {
+                        self.typed_ahead = keys[leave + 1..].to_vec();
                         return Left::ByKey;
                     }
                 }
@@ -149,8 +152,25 @@ impl Terminal {
         }
     }
 
+    /// Waits for one key; returns `None` for the key that leaves, and when the terminal is gone.
+    pub async fn key(&mut self) -> Option<u8> {
+        let mut keys = Self::keys(&mut self.keys, &mut self.typed_ahead).await?.into_iter();
+        let key = keys.next().filter(|key| *key != LEAVE);
+        self.typed_ahead = keys.collect();
+        key
+    }
+
+    /// Undoes what a guest has set on the terminal, before another one is shown.
+    pub fn undo_modes(&self) {
+        let undone = lock(&BEFORE).as_mut().map(|(_, _, modes)| std::mem::take(modes).undone());
+        write(&undone.unwrap_or_default());
+    }
+
     /// Waits for typed keys; returns `None` when the terminal is gone.
-    async fn keys(keys: &mut Receiver) -> Option<Vec<u8>> {
+    async fn keys(keys: &mut Receiver, typed_ahead: &mut Vec<u8>) -> Option<Vec<u8>> {
+        if !typed_ahead.is_empty() {
+            return Some(std::mem::take(typed_ahead));
+        }
         let mut typed = Vec::with_capacity(1024);
         match keys.read_buf(&mut typed).await {
             Ok(count) if count > 0 => Some(typed),

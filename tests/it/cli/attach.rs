@@ -15,17 +15,26 @@ use crate::hang::HANG;
 
 /// A run in which `login` failed, and its machine was kept by a QEMU that is nowhere.
 fn run_with_a_moment() -> Folder {
+    run_with_moments(&["web"])
+}
+
+/// The same with these machines.
+fn run_with_moments(machines: &[&str]) -> Folder {
     let folder = Folder::new();
     FakeVm::new().write_to(folder.path());
     let script = std::fs::read_dir(folder.path().join("result/bin")).unwrap().next().unwrap().unwrap().path();
-    let about = format!(r#"{{"format":1,"machine":"web","vm":{script:?},"speed":1.0,"console":"asitis"}}"#);
     folder.put("run/events.jsonl", "");
-    folder.put("run/login/web.moment/moment.json", about);
-    folder.put(
-        "run/login/web.moment/machine.json",
-        r#"{"command":{"program":"/nowhere/qemu-of-no-host","arguments":[]},"accelerator":"tcg","version":[7,2],"images":[],"whole":true}"#,
-    );
-    folder.put("run/login/web.moment/transcript", "login: \x1b]0;a title\x07alice\r\n$ ");
+    for machine in machines {
+        let about =
+            format!(r#"{{"format":1,"machine":"{machine}","vm":{script:?},"speed":1.0,"console":"asitis"}}"#);
+        let moment = format!("run/login/{machine}.moment");
+        folder.put(&format!("{moment}/moment.json"), about);
+        folder.put(
+            &format!("{moment}/machine.json"),
+            r#"{"command":{"program":"/nowhere/qemu-of-no-host","arguments":[]},"accelerator":"tcg","version":[7,2],"images":[],"whole":true}"#,
+        );
+        folder.put(&format!("{moment}/transcript"), "login: \x1b]0;a title\x07alice\r\n$ ");
+    }
     folder
 }
 
@@ -101,6 +110,82 @@ fn a_moment_that_cant_be_gone_back_to_is_a_machine_that_boots_and_the_key_leaves
     assert!(text.contains("ended with 0"), "{text}");
     assert!(text.contains("\x1b[?2004l"), "what the guest set is undone: {text:?}");
     assert_eq!(processes_of(&folder.path()), Vec::<u32>::new());
+}
+
+/// Goes to the console of another machine, by the key of its place.
+fn go_to(session: &mut OsSession, key: &str, name: &str) {
+    session.send([0x1d]).unwrap();
+    session.expect("ctrl-] again ends all, Enter goes back").unwrap();
+    session.send(key).unwrap();
+    session.expect(format!("on the console of {name}; ctrl-] leaves it")).unwrap();
+}
+
+#[test]
+fn all_machines_of_a_scenario_are_gone_back_to_and_each_has_its_console() {
+    let folder = run_with_moments(&["db", "web"]);
+    let mut session = on_a_terminal(&folder, "attach run --trust");
+    session.expect("on the console of db; ctrl-] leaves it").unwrap();
+    session.expect("nixos login: ").unwrap();
+    go_to(&mut session, "2", "web");
+    session.expect("nixos login: ").unwrap();
+    session.send(b"alice\r").unwrap();
+    session.expect("Password: ").unwrap();
+    session.send(b"test\r").unwrap();
+    session.expect("alice@nixos:~]$").unwrap();
+    // What a console says meanwhile is shown later.
+    session.send(b"sleep 0.2; echo $((40 + 2))\r").unwrap();
+    session.expect("40 + 2").unwrap();
+    go_to(&mut session, "1", "db");
+    go_to(&mut session, "2", "web");
+    session.expect("42\r\n").unwrap();
+    // Another key goes back, and what follows it is typed there.
+    go_to(&mut session, "\recho $((50 + 3))\r", "web");
+    session.expect("53\r\n").unwrap();
+    // Both keys at once end all.
+    session.send([0x1d, 0x1d]).unwrap();
+    let text = left_as_it_was(&folder, session);
+    assert!(text.contains("1 db, 2 web (shown)"), "{text}");
+    assert!(text.contains("left the console; db, web were ended") && text.contains("ended with 0"), "{text}");
+    assert_eq!(processes_of(&folder.path()), Vec::<u32>::new());
+
+    let one = on_a_terminal(&folder, "attach run --machine web --trust");
+    let mut one = one;
+    one.expect("on the console of web; ctrl-] leaves it").unwrap();
+    one.send([0x1d]).unwrap();
+    let text = left_as_it_was(&folder, one);
+    assert!(text.contains("left the console; web was ended"), "{text}");
+    let packed = Ran::of(&mut folder.command(&["attach", "run", "--pack"]));
+    packed.ended_with(2).said("a file holds one machine").said("name one with --machine");
+}
+
+#[test]
+fn a_shell_has_several_machines_and_goes_on_when_one_is_off() {
+    let folder = Folder::new();
+    FakeVm::new().write_to(folder.path());
+    let arguments = "shell one=result two=result --user alice --password test --no-template";
+    let mut session = on_a_terminal(&folder, arguments);
+    session.expect("on the console of one; ctrl-] leaves it").unwrap();
+    session.expect("$").unwrap();
+    session.send(b"sudo poweroff\r").unwrap();
+    session.expect("password for alice").unwrap();
+    session.send(b"test\r").unwrap();
+    session.expect("one is off").unwrap();
+    session.expect("on the console of two; ctrl-] leaves it").unwrap();
+    session.expect("$").unwrap();
+    session.send([0x1d]).unwrap();
+    session.expect("1 one (off), 2 two (shown)").unwrap();
+    session.send([0x1d]).unwrap();
+    let text = left_as_it_was(&folder, session);
+    assert!(text.contains("two was ended") && text.contains("ended with 0"), "{text}");
+    assert_eq!(processes_of(&folder.path()), Vec::<u32>::new());
+
+    let said = |arguments: &[&str], text: &str| {
+        let mut command = folder.command(arguments);
+        Ran::of(command.stdin(std::process::Stdio::null())).ended_with(2).said(text);
+    };
+    said(&["repl", "result", "other=result"], "\"result\" has no name");
+    said(&["repl", "a-b=result", "b=result"], "a name has letters, digits and _");
+    said(&["repl", "a=result", "a=result"], "two machines have one name");
 }
 
 #[test]

@@ -50,6 +50,33 @@ fn what_was_typed_and_worked_is_a_scenario_that_passes() {
 }
 
 #[test]
+fn commands_name_their_machine_where_there_are_several() {
+    let folder = Folder::new();
+    FakeVm::new().write_to(folder.path());
+    let arguments =
+        ["repl", "server=result", "client=result", "--user", "alice", "--password", "test", "--no-template"];
+    let mut command = folder.command(&arguments);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let typed = "server.session mine=its; echo at $mine\nclient.session echo at ${mine-none}\nsession pwd\n\
+                 other.session pwd\nsave both.rs\n";
+    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let ran = Ran { code: output.status.code(), out, err };
+    ran.ended_with(1)
+        .printed("at its\nat none\n")
+        .said("there are several machines: which one?")
+        .said("there is no machine other")
+        .printed("both.rs: 2 steps");
+    let saved = std::fs::read_to_string(folder.path().join("both.rs")).unwrap();
+    let head = "#[scenario(server = \"vm:result\", client = \"vm:result\", from = logged_in(\"alice\", \"test\"))]\n\
+                async fn both_works(server: Machine, client: Machine)";
+    assert!(saved.contains(head), "{saved}");
+    folder.run(&["--no-template", "both.rs"]).ended_with(0).printed("test both_works ... ok");
+}
+
+#[test]
 fn a_person_has_completion_and_a_history_without_passwords() {
     let folder = Folder::new();
     FakeVm::new().write_to(folder.path());
