@@ -7,7 +7,7 @@ use crate::BuiltVm;
 use crate::machine::{Machine, MachineOptions};
 use crate::nix::{Source, Written, first_user, password_of};
 use crate::qemu::{Disk, accelerator};
-use crate::scenario::ByHand;
+use crate::scenario::{ByHand, Topology};
 use crate::settings::Settings;
 use crate::template::{self, Moment};
 use crate::{Error, ErrorKind, Events, Result};
@@ -23,7 +23,7 @@ pub struct Interactive {
     ///
     /// A configuration, a flake's host (.#web), a VM that is already built (./result), or a configuration as it was
     /// committed (git:HEAD, git:main~3:web.nix). Without it --configuration, --flake or --vm decides. Several machines
-    /// have names: server=server.nix client=client.nix
+    /// have names and are on one network: server=server.nix client=client.nix
     #[arg(value_name = "CONFIG|NAME=CONFIG")]
     configs: Vec<String>,
     /// Who is logged in; `none` stops at the login prompt
@@ -60,11 +60,23 @@ impl Interactive {
     pub async fn up(&self, options: &Options, events: &Events) -> Result<Vec<Up>> {
         let settings = options.settings()?;
         accelerator::check_environment()?;
-        let builder = settings.builder();
+        let sources = self.sources(&settings)?;
+        let is_networked = sources.len() > 1;
+        let builder = settings.builder().networked(is_networked);
+        let mut vms = Vec::new();
+        for (_, source) in &sources {
+            vms.push(builder.build(source, events).await?);
+        }
+        let names: Vec<&str> = sources.iter().filter_map(|(name, _)| name.as_deref()).collect();
+        let networks = match is_networked {
+            true => Topology::by_hand(&names, &vms.iter().collect::<Vec<_>>(), events)?,
+            false => Vec::new(),
+        };
+        let mut networks = networks.into_iter();
         let mut starting = JoinSet::new();
-        for (place, (name, source)) in self.sources(&settings)?.into_iter().enumerate() {
-            let vm = builder.build(&source, events).await?;
-            let start = self.start(&settings, name, source, vm, events)?;
+        for (place, ((name, source), vm)) in sources.into_iter().zip(vms).enumerate() {
+            let mut start = self.start(&settings, name, source, vm, events)?;
+            start.options = start.options.networks(networks.next());
             starting.spawn(async move { (place, start.up().await) });
         }
         let mut all = Vec::new();

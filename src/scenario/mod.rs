@@ -51,6 +51,8 @@ pub use harness::main;
 pub use harness::main_of;
 #[cfg(feature = "cli")]
 pub(crate) use rehearsal::{REHEARSED, REHEARSED_NEXT, Rehearsed};
+#[cfg(feature = "cli")]
+pub(crate) use topology::Topology;
 
 /// What `#[scenario]` and `main!` expand to. Not for use by hand.
 #[doc(hidden)]

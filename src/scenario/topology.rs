@@ -24,14 +24,14 @@ const LONGEST: u64 = 64 << 10;
 const MACHINES: usize = 254;
 
 /// The networks of a scenario.
-pub(super) struct Topology {
+pub(crate) struct Topology {
     machines: Vec<Wired>,
     dhcp: Dhcp,
 }
 
 /// A machine and its cards.
 struct Wired {
-    name: &'static str,
+    name: String,
     declared: Declared,
     cards: Arc<[Card]>,
 }
@@ -70,28 +70,51 @@ impl Topology {
         if !scenario.has_network() {
             return Ok(None);
         }
-        let names: Vec<&'static str> = scenario.machines().map(|machine| machine.name).collect();
-        if names.len() > MACHINES {
-            let summary = format!("{} machines: a network has room for {MACHINES}", names.len());
-            return Err(Error::new(ErrorKind::Usage, summary));
-        }
+        let names: Vec<&str> = scenario.machines().map(|machine| machine.name).collect();
         let given = scenario.vlans.unwrap_or_default();
         if let Some((other, _)) = given.iter().find(|(name, _)| !names.contains(name)) {
             let summary = format!("`vlans({other} = …)`: `{other}` is not a machine of the scenario");
             return Err(Error::new(ErrorKind::Usage, summary));
         }
-        let mut sorted = names.clone();
+        Self::between(&names, vms, given, scenario.dhcp).map(Some)
+    }
+
+    /// Returns the networks between machines with these names. `given` are the VLANs that do not come from a
+    /// configuration, by name.
+    fn between(
+        names: &[&str],
+        vms: &[Option<&BuiltVm>],
+        given: &[(&str, &[u8])],
+        dhcp: Dhcp,
+    ) -> Result<Self> {
+        if names.len() > MACHINES {
+            let summary = format!("{} machines: a network has room for {MACHINES}", names.len());
+            return Err(Error::new(ErrorKind::Usage, summary));
+        }
+        let mut sorted = names.to_vec();
         sorted.sort_unstable();
         let mut machines = Vec::new();
-        for (name, vm) in names.into_iter().zip(vms) {
+        for (name, vm) in names.iter().zip(vms) {
             let declared = vm.map_or_else(|| Ok(Declared::without_module()), Declared::of)?;
-            let number = sorted.iter().position(|other| *other == name).unwrap_or_default() + 1;
+            let number = sorted.iter().position(|other| other == name).unwrap_or_default() + 1;
             let number = u8::try_from(number).unwrap_or(u8::MAX);
-            let vlans = given.iter().find(|(its, _)| *its == name).map(|(_, vlans)| *vlans);
+            let vlans = given.iter().find(|(its, _)| its == name).map(|(_, vlans)| *vlans);
             let cards = cards(number, vlans, &declared)?;
-            machines.push(Wired { name, declared, cards });
+            machines.push(Wired { name: (*name).to_owned(), declared, cards });
         }
-        Ok(Some(Self { machines, dhcp: scenario.dhcp }))
+        Ok(Self { machines, dhcp })
+    }
+
+    /// Returns the networks of machines that a person starts together, in their order, as if they were those of a
+    /// scenario.
+    ///
+    /// # Errors
+    /// Those of [`Topology::of`] and [`Topology::start`].
+    pub(crate) fn by_hand(names: &[&str], vms: &[&BuiltVm], events: &Events) -> Result<Vec<Networks>> {
+        let vms: Vec<Option<&BuiltVm>> = vms.iter().copied().map(Some).collect();
+        let topology = Self::between(names, &vms, &[], Dhcp::On)?;
+        let switch = topology.start(events)?;
+        Ok(topology.networks(Some(&switch)))
     }
 
     /// Returns the networks of each machine, in their order. `switch` is what they are plugged into.
@@ -114,7 +137,7 @@ impl Topology {
         let leases: Vec<_> = self.machines.iter().flat_map(|machine| self.leases(machine)).collect();
         serve_dhcp(&switch, leases.iter());
         for machine in self.machines.iter().filter(|machine| !machine.declared.has_module) {
-            let name = machine.name;
+            let name = &machine.name;
             let how = match self.leases(machine).is_empty() {
                 _ if machine.cards.is_empty() => continue,
                 false => "its addresses come by DHCP",
@@ -175,7 +198,7 @@ impl Wired {
         let host = self.host_name();
         let full = self.declared.domain.as_ref().map(|domain| format!("{host}.{domain}"));
         let mut names: Vec<String> = Vec::new();
-        for name in full.into_iter().chain([host, self.name.replace('_', "-"), self.name.to_owned()]) {
+        for name in full.into_iter().chain([host, self.name.replace('_', "-"), self.name.clone()]) {
             if !names.contains(&name) {
                 names.push(name);
             }

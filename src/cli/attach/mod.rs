@@ -5,9 +5,11 @@ mod pack;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::BuiltVm;
 use crate::machine::{Kept, Machine, MachineOptions, RawConsole};
+use crate::network::Switch;
 use crate::qemu::{RunDirectory, accelerator};
 use crate::scenario::{ByHand, Exit};
 use crate::signals;
@@ -90,10 +92,7 @@ impl Attach {
         let obstacles = kept.iter().map(Kept::obstacle).collect::<Result<Vec<_>>>()?;
         let reporter = StartupReporter::before_a_console(&options.settings()?)?;
         let _counted: Vec<ByHand> = kept.iter().map(|one| ByHand::count(one.vm().ok().as_ref())).collect();
-        let mut consoles = Vec::new();
-        for (one, obstacle) in kept.iter().zip(obstacles) {
-            consoles.push(machine(one, obstacle, options, &reporter).await?);
-        }
+        let consoles = all(&kept, obstacles, options, &reporter).await?;
         reporter.end();
         console::connect(consoles, "", Ending::Stop).await
     }
@@ -116,30 +115,72 @@ fn packed(moments: &[PathBuf], kept: &[Kept], file: Option<&Path>) -> Result<Exi
     Ok(Exit::Passed.into())
 }
 
-/// Returns a machine that continues from the moment. If that is impossible, boots one and prints the reason in one
-/// line.
-async fn machine(
+/// Returns machines that continue from the moments, on the networks that they shared. If that is impossible for one,
+/// boots it and prints the reason in one line.
+async fn all(
+    kept: &[Kept],
+    obstacles: Vec<Option<String>>,
+    options: &Options,
+    reporter: &StartupReporter,
+) -> Result<Vec<(Machine, RawConsole)>> {
+    let switch = match kept.iter().any(Kept::is_networked) {
+        true => Some(Arc::new(Switch::start()?)),
+        false => None,
+    };
+    let named = |one: &Kept| {
+        let networks = switch.as_ref().and_then(|switch| one.networks(switch));
+        MachineOptions::new(one.machine()).events(reporter.events()).networks(networks)
+    };
+    // None runs before all are there: their moments are the same one.
+    let mut stopped = Vec::new();
+    for (one, obstacle) in kept.iter().zip(obstacles) {
+        stopped.push(match obstacle {
+            Some(why) => Err(why),
+            None => match one.resume_stopped(named(one)).await {
+                Ok(machine) => Ok(machine),
+                Err(error) if error.kind() == ErrorKind::Host => return Err(error),
+                Err(error) => Err(error.summary().to_owned()),
+            },
+        });
+    }
+    let mut running = Vec::new();
+    for (one, machine) in kept.iter().zip(stopped) {
+        running.push(match machine {
+            Ok(machine) => match one.go_on(&machine).await {
+                Ok(console) => Ok((machine, console)),
+                Err(error) => {
+                    machine.stop().await;
+                    Err(error.summary().to_owned())
+                }
+            },
+            Err(why) => Err(why),
+        });
+    }
+    let mut consoles = Vec::new();
+    for (one, running) in kept.iter().zip(running) {
+        consoles.push(match running {
+            Ok(resumed) => resumed,
+            Err(why) => booted(one, &why, named(one), options, reporter).await?,
+        });
+    }
+    Ok(consoles)
+}
+
+/// Boots the machine of a moment that can't be used, and prints the reason in one line.
+async fn booted(
     kept: &Kept,
-    obstacle: Option<String>,
+    why: &str,
+    its: MachineOptions,
     options: &Options,
     reporter: &StartupReporter,
 ) -> Result<(Machine, RawConsole)> {
-    let named = || MachineOptions::new(kept.machine()).events(reporter.events());
-    let why = match obstacle {
-        Some(why) => why,
-        None => match kept.resume(named()).await {
-            Ok(resumed) => return Ok(resumed),
-            Err(error) if error.kind() == ErrorKind::Host => return Err(error),
-            Err(error) => error.summary().to_owned(),
-        },
-    };
     let vm = vm(kept, options, reporter)
         .await
-        .map_err(|error| error.section("its kept moment can't be used", why.as_str()))?;
+        .map_err(|error| error.section("its kept moment can't be used", why))?;
     reporter
         .events()
         .note(format!("{} boots from its VM, because its kept moment can't be used: {why}", kept.machine()));
-    let machine = Machine::boot(&vm, named()).await?;
+    let machine = Machine::boot(&vm, its).await?;
     let console = machine.raw_console().await;
     Ok((machine, console))
 }

@@ -220,6 +220,11 @@ impl Kept {
         &self.about.machine
     }
 
+    /// Returns whether the machine has cards on networks of its scenario.
+    pub(crate) fn is_networked(&self) -> bool {
+        !self.about.cards.is_empty()
+    }
+
     /// Returns the machine's cards on the networks of its scenario, plugged into `switch`; `None` if it has none.
     pub(crate) fn networks(&self, switch: &Arc<Switch>) -> Option<Networks> {
         let cards = self.about.cards.clone();
@@ -333,6 +338,16 @@ impl Kept {
     /// # Errors
     /// Those of [`Kept::vm`] and [`Kept::obstacle`], and every error that keeps QEMU from resuming.
     pub async fn resume(&self, options: MachineOptions) -> Result<(Machine, RawConsole)> {
+        let machine = self.resume_stopped(options).await?;
+        let console = self.go_on(&machine).await?;
+        Ok((machine, console))
+    }
+
+    /// Resumes a machine from the moment, in which the guest does not run yet.
+    ///
+    /// # Errors
+    /// Those of [`Kept::resume`].
+    pub(crate) async fn resume_stopped(&self, options: MachineOptions) -> Result<Machine> {
         let vm = self.vm()?;
         let options = match options.networks {
             // It is on its networks alone.
@@ -352,7 +367,14 @@ impl Kept {
         // Checks the files that are used from now on.
         self.check(&folder)?;
         let life = self.life(&folder, &plan, &run_dir).await?;
-        let machine = Machine::living(plan, run_dir, life, None);
+        Ok(Machine::living(plan, run_dir, life, None))
+    }
+
+    /// Lets a machine's guest run that was [resumed](Kept::resume_stopped), and returns its console.
+    ///
+    /// # Errors
+    /// Those of QEMU.
+    pub(crate) async fn go_on(&self, machine: &Machine) -> Result<RawConsole> {
         let life = machine.life();
         match life.qemu.look_whether_halted().await? {
             // It was kept in this state, and QEMU would not let it resume.
@@ -365,8 +387,7 @@ impl Kept {
             }
             None => life.qemu.go_on().await?,
         }
-        let console = RawConsole::open(life.console.clone(), self.about.console).await;
-        Ok((machine, console))
+        Ok(RawConsole::open(life.console.clone(), self.about.console).await)
     }
 
     async fn life(&self, folder: &Path, plan: &Plan, run_dir: &Arc<RunDirectory>) -> Result<Life> {
