@@ -33,15 +33,19 @@
 let
   inherit (pkgs) lib;
 
-  # In the form of which clones can be made.
-  clonable = {
-    virtualisation.vmVariant = ../src/nix/clonable.nix;
+  # In the form of which clones can be made, and with what a machine on networks of a scenario needs. Elsewhere the latter
+  # does nothing.
+  extended = {
+    virtualisation.vmVariant.imports = [
+      ../src/nix/clonable.nix
+      ../src/nix/network.nix
+    ];
   };
 
   built =
     machine:
     if machine ? extendModules then
-      (machine.extendModules { modules = [ clonable ]; }).config.system.build.vm
+      (machine.extendModules { modules = [ extended ]; }).config.system.build.vm
     else if machine ? outPath then
       machine
     else

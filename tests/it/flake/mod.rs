@@ -9,11 +9,12 @@ use std::process::{Command, Output};
 struct Flakes(tempfile::TempDir);
 
 /// As much of the project as the flake looks at.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "flake.nix",
     "nix/package.nix",
     "nix/run-scenarios.nix",
     "src/nix/clonable.nix",
+    "src/nix/network.nix",
     "Cargo.toml",
     "Cargo.lock",
     "configuration.nix",
@@ -155,6 +156,7 @@ fn a_check_calls_nixvm_test_with_machines_that_are_built_and_crates_that_are_the
     for (machine, name) in [(client, "client.nix"), (server, "server.nix")] {
         let modules = fs::read_to_string(Path::new(machine).join("modules")).unwrap();
         assert!(modules.contains(name) && modules.contains("clonable.nix"), "{modules}");
+        assert!(modules.contains("network.nix"), "{modules}");
     }
     // Nothing is read or written elsewhere, and the record is what the check leaves.
     assert_eq!(value("NIXVM_ACCELERATOR"), "kvm", "no check is emulated");
