@@ -8,8 +8,9 @@
 #
 # So a configuration has one store path, whatever the scenario. Without that text everything is as the configuration has it.
 #
-# - At each boot, before systemd, and at each switch, the activation reads the text. It writes hosts and hostname, to which
-#   /etc leads, and files that tell udev, systemd-networkd and dhcpcd about the cards. All of them are below /run.
+# - At each boot, before systemd, and at each switch, the activation reads the text. It replaces /etc/hosts and /etc/hostname
+#   by links to files below /run, and writes files that tell udev, systemd-networkd and dhcpcd about the cards. The options for
+#   files in /etc stay as they are: other modules read them.
 # - udev names a card by its MAC address. nixvm-network.service does it where udev could not, for example because another card
 #   has the name. Then it gives the cards their addresses. It runs before everything that waits for network-pre.target.
 # - As with NixOS's test driver, the configuration's own addresses stay beside these, and a configuration that forces the
@@ -19,22 +20,10 @@
 { config, lib, options, pkgs, ... }:
 
 let
-  folder = "/run/nixvm-test";
   inherit (config) networking;
 
   # Whether the configuration itself says how the machine is called.
   named = options.networking.hostName.highestPrio < 1500;
-
-  # An entry of environment.etc that leads to what the activation writes. `own` is the configuration's file.
-  written = name: files: lib.optionalAttrs (files ? ${name}) {
-    ${name} = files.${name} // {
-      own = if (files.${name}.source or null) != null then files.${name}.source else pkgs.writeText name files.${name}.text;
-      source = "${folder}/${name}";
-      text = null;
-      mode = "symlink";
-    };
-  };
-  own = name: lib.optionalString (config.environment.etc ? ${name}) "${config.environment.etc.${name}.own or ""}";
 
   # --- What the configuration says about its cards.
 
@@ -82,22 +71,25 @@ let
   list = names: lib.escapeShellArg " ${toString names} ";
   dhcpcd = lib.optionals (config.systemd.services ? dhcpcd) (lib.toList (config.systemd.services.dhcpcd.serviceConfig.ExecStart or [ ]));
 
-  program = pkgs.writeShellScript "nixvm-network" ''
-    # nixvm-network read    writes what the text of the machine says; run by the activation
-    # nixvm-network up      names the cards and gives them their addresses; run by nixvm-network.service
+  start = ''
     set -u
     umask 022
     export LC_ALL=C PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.iproute2 pkgs.kmod pkgs.util-linux (config.systemd.package or pkgs.systemd) ]}
-    folder=${folder}
-    taken4=${list (taken "ipv4")}
-    taken6=${list (taken "ipv6")}
-    leased=${list leased}
-    members=${list members}
-
+    folder=/run/nixvm-test
     warn() { echo "nixvm-network: $1" >&2; }
     # Writes stdin to a file, all at once.
     replace() { cat >"$1.new" && mv -f "$1.new" "$1"; }
     has() { [[ $1 == *" $2 "* || $1 == *" * "* ]]; }
+  '';
+
+  # Run by the activation of the system $1: writes what the text of the machine says.
+  read = pkgs.writeShellScript "nixvm-network-read" ''
+    ${start}
+    system=$1
+    taken4=${list (taken "ipv4")}
+    taken6=${list (taken "ipv6")}
+    leased=${list leased}
+    members=${list members}
 
     # Prints the text that QEMU passed. A text that is no longer there, or can't be read, is the one of before.
     text() {
@@ -143,59 +135,68 @@ let
       done
     }
 
-    # The addresses that a card is to get: `four` and `six`, or nothing.
-    addresses_of() {
-      local rest
-      read -r mac card four six rest <<<"$1"
-      if has "$taken4" "$card" || has "$members" "$card"; then four=-; fi
-      if has "$taken6" "$card" || has "$members" "$card"; then six=-; fi
+    # Adds lines to a unit of systemd-networkd.
+    tell() {
+      mkdir -p "/run/systemd/network/$1.network.d"
+      printf '%s' "$2" | replace "/run/systemd/network/$1.network.d/nixvm-network.conf"
     }
 
     read_text() {
-      local card mac four six line told rules= denied= unit names
+      local card mac four six line addresses rules= denied= effective= unit names full
       mkdir -p "$folder" || return
       parse "$(text)"
 
-      {
-        ${lib.optionalString (own "hosts" != "") "cat ${own "hosts"}"}
-        if [ -n "$name" ] && ${lib.boolToString (!named)}; then
-          echo "127.0.0.2 ${lib.optionalString (networking.domain != null) "$name.${toString networking.domain} "}$name"
-          ${lib.optionalString networking.enableIPv6 "echo \"::1 ${lib.optionalString (networking.domain != null) "$name.${toString networking.domain} "}$name\""}
-        fi
-        if [ "''${#hosts[@]}" != 0 ]; then printf '%s\n' "''${hosts[@]}"; fi
-      } | replace "$folder/hosts"
-
-      ${lib.optionalString (!named && own "hostname" != "") ''
+      if [ -n "$name" ] || [ "''${#hosts[@]}" != 0 ]; then
+        {
+          cat "$system/etc/hosts"
+          ${lib.optionalString (!named) ''
+            # As NixOS has it for a name that the configuration sets.
+            if [ -n "$name" ]; then
+              full="${lib.optionalString (networking.domain != null) "$name.${toString networking.domain} "}$name"
+              echo "127.0.0.2 $full"
+              ${lib.optionalString networking.enableIPv6 "echo \"::1 $full\""}
+            fi
+          ''}
+          if [ "''${#hosts[@]}" != 0 ]; then printf '%s\n' "''${hosts[@]}"; fi
+        } | replace "$folder/hosts"
+        ln -sfn "$folder/hosts" /etc/hosts
+      fi
+      ${lib.optionalString (!named) ''
         if [ -n "$name" ]; then
           echo "$name" | replace "$folder/hostname"
+          ln -sfn "$folder/hostname" /etc/hostname
           echo "$name" >/proc/sys/kernel/hostname
-        else
-          cat ${own "hostname"} | replace "$folder/hostname"
         fi
       ''}
 
-      rm -rf /run/systemd/network/*.network.d/nixvm-network.conf
+      rm -f /run/systemd/network/*.network.d/nixvm-network.conf
+      if [ -e "$folder/cards" ]; then
+        before=$(<"$folder/cards")
+        while read -r mac card four six; do rm -f "/run/systemd/network/40-$card.network"; done <<<"$before"
+      fi
       mkdir -p /run/systemd/network /run/udev/rules.d
       for line in "''${cards[@]}"; do
-        addresses_of "$line"
+        read -r mac card four six <<<"$line"
+        if has "$taken4" "$card" || has "$members" "$card"; then four=-; fi
+        if has "$taken6" "$card" || has "$members" "$card"; then six=-; fi
+        effective+="$mac $card $four $six"$'\n'
         # Not for what is made of a card: a VLAN has its MAC address, too.
         rules+="ACTION==\"add\", SUBSYSTEM==\"net\", DEVPATH!=\"/devices/virtual/*\", ATTR{address}==\"$mac\", NAME=\"$card\"${lib.optionalString ((networking.networkmanager.ensureProfiles.profiles or { }) == { }) ", ENV{NM_UNMANAGED}=\\\"1\\\""}"$'\n'
         if [ "$four$six" = -- ]; then continue; fi
-        told=$'[Network]\n'
-        if [ "$four" != - ]; then
-          told+="Address=$four/24"$'\n'
-          if ! has "$leased" "$card"; then
-            told+=$'DHCP=no\n'
-            denied+=" --denyinterfaces $card"
-          fi
-        fi
-        if [ "$six" != - ]; then told+="Address=$six/64"$'\n'; fi
+        addresses=$'[Network]\n'
+        if [ "$four" != - ]; then addresses+="Address=$four/24"$'\n'; fi
+        if [ "$six" != - ]; then addresses+="Address=$six/64"$'\n'; fi
         # A file of the same name below /etc, of the configuration's own, goes before this one.
         printf '[Match]\nName=%s\n' "$card" | replace "/run/systemd/network/40-$card.network"
-        tell "40-$card" "$told"
+        if [ "$four" != - ] && ! has "$leased" "$card"; then
+          denied+=" --denyinterfaces $card"
+          tell "40-$card" "$addresses"$'DHCP=no\n'
+        else
+          tell "40-$card" "$addresses"
+        fi
         while read -r unit names; do
           if [ "$names" = "$card" ]; then
-            tell "$unit" "$told"
+            tell "$unit" "$addresses"
           else
             set -f
             for names in $names; do
@@ -209,7 +210,7 @@ let
           units)}
       done
       printf '%s' "$rules" | replace /run/udev/rules.d/70-nixvm-network.rules
-      if [ "''${#cards[@]}" != 0 ]; then printf '%s\n' "''${cards[@]}"; fi | replace "$folder/cards"
+      printf '%s' "$effective" | replace "$folder/cards"
       ${lib.optionalString (dhcpcd != [ ]) ''
         mkdir -p /run/systemd/system/dhcpcd.service.d
         {
@@ -220,12 +221,16 @@ let
         } | replace /run/systemd/system/dhcpcd.service.d/nixvm-network.conf
       ''}
     }
-    # Adds lines to a unit of systemd-networkd.
-    tell() {
-      mkdir -p "/run/systemd/network/$1.network.d"
-      printf '%s' "$2" | replace "/run/systemd/network/$1.network.d/nixvm-network.conf"
-    }
+    before=
+    read_text
+    # A switch has changed what cards get. The unit is not started again for it.
+    if [ -e "$folder/added" ] && [ "$before" != "$(<"$folder/cards")" ]; then ${up} 5; fi
+  '';
 
+  # Run by nixvm-network.service: names the cards and gives them their addresses. Nothing of the configuration is in it, so
+  # no switch restarts the unit.
+  up = pkgs.writeShellScript "nixvm-network-up" ''
+    ${start}
     # Finds the card with a MAC address: `device` is its name. With "permanent", also a card that has another one by now.
     find_card() {
       local each address rest
@@ -253,71 +258,62 @@ let
       ip link set dev "$device" name "$1"
     }
 
-    up() {
-      local line mac card four six device status=0 limit=$((SECONDS + 60)) round batch= added= old= wanted=" " lines pause
-      local how=([10]=permanent)
-      # To wait on, without a process.
-      exec {pause}<> <(:)
-      if [ ! -e "$folder/cards" ]; then read_text; fi
-      mapfile -t lines <"$folder/cards"
-      for line in "''${lines[@]}"; do addresses_of "$line"; wanted+="$card "; done
-      for line in "''${lines[@]}"; do
-        addresses_of "$line"
-        round=0
-        until find_card "$mac" "''${how[round % 20]-}"; do
-          if ((SECONDS >= limit)); then
-            warn "there is no network card with the address $mac, which is to be $card"
-            status=1
-            continue 2
-          fi
-          read -r -t 0.1 -u "$pause"
-          round=$((round + 1))
-        done
-        if [ "$device" != "$card" ]; then
-          udevadm settle --timeout=10
-          find_card "$mac"
-        fi
-        if [ "$device" != "$card" ] && ! rename "$card"; then
-          warn "the network card $mac is called $device, and can't be renamed to $card"
-          card=$device
+    status=0 limit=$((SECONDS + ''${1-60})) batch= added= old= wanted=" " how=([10]=permanent)
+    # To wait on, without a process.
+    exec {pause}<> <(:)
+    mapfile -t lines <"$folder/cards"
+    for line in "''${lines[@]}"; do
+      read -r mac card four six <<<"$line"
+      wanted+="$card "
+    done
+    for line in "''${lines[@]}"; do
+      read -r mac card four six <<<"$line"
+      round=0
+      until find_card "$mac" "''${how[round % 20]-}"; do
+        if ((SECONDS >= limit)); then
+          warn "there is no network card with the address $mac, which is to be $card"
           status=1
+          continue 2
         fi
-        if [ "$four$six" != -- ]; then batch+="link set dev $card up"$'\n'; fi
-        if [ "$four" != - ]; then
-          # With a broadcast address, as systemd-networkd has it, which else sets the same address again and again.
-          batch+="address replace $four/24 brd + dev $card"$'\n'
-          added+="$four/24 dev $card"$'\n'
-        fi
-        if [ "$six" != - ] && [ "$(cat "/proc/sys/net/ipv6/conf/$card/disable_ipv6" 2>/dev/null)" = 0 ]; then
-          batch+="address replace $six/64 dev $card nodad"$'\n'
-          added+="$six/64 dev $card"$'\n'
-        fi
+        read -r -t 0.1 -u "$pause"
+        round=$((round + 1))
       done
-      # After a switch, addresses that are no longer to be there.
-      if [ -e "$folder/added" ]; then old=$(<"$folder/added"); fi
-      while read -r line; do
-        if [ -n "$line" ] && [[ $added != *"$line"$'\n'* ]]; then ip address del $line; fi
-      done <<<"$old"
-      printf '%s' "$added" | replace "$folder/added"
-      printf '%s' "$batch" | ip -force -batch - || status=1
-      return $status
-    }
-
-    case ''${1-} in
-      read) read_text ;;
-      up) up ;;
-    esac
+      if [ "$device" != "$card" ]; then
+        udevadm settle --timeout=10
+        find_card "$mac"
+      fi
+      if [ "$device" != "$card" ] && ! rename "$card"; then
+        warn "the network card $mac is called $device, and can't be renamed to $card"
+        card=$device
+        status=1
+      fi
+      if [ "$four$six" != -- ]; then batch+="link set dev $card up"$'\n'; fi
+      if [ "$four" != - ]; then
+        # With a broadcast address, as systemd-networkd has it, which else sets the same address again and again.
+        batch+="address replace $four/24 brd + dev $card"$'\n'
+        added+="$four/24 dev $card"$'\n'
+      fi
+      if [ "$six" != - ] && [ "$(cat "/proc/sys/net/ipv6/conf/$card/disable_ipv6" 2>/dev/null)" = 0 ]; then
+        batch+="address replace $six/64 dev $card nodad"$'\n'
+        added+="$six/64 dev $card"$'\n'
+      fi
+    done
+    # After a switch, addresses that are no longer to be there.
+    if [ -e "$folder/added" ]; then old=$(<"$folder/added"); fi
+    while read -r line; do
+      if [ -n "$line" ] && [[ $added != *"$line"$'\n'* ]]; then ip address del $line 2>/dev/null; fi
+    done <<<"$old"
+    printf '%s' "$added" | replace "$folder/added"
+    printf '%s' "$batch" | ip -force -batch - || status=1
+    exit $status
   '';
 in
 {
-  options.environment.etc = lib.mkOption {
-    apply = files: files // written "hosts" files // lib.optionalAttrs (!named) (written "hostname" files);
-  };
-
   config = {
     system.activationScripts.nixvm-network = {
-      deps = lib.optional (config.system.activationScripts ? hostname) "hostname";
-      text = "${program} read || true";
+      # After what sets the files and the name of the configuration.
+      deps = builtins.filter (name: config.system.activationScripts ? ${name}) [ "etc" "hostname" ];
+      text = "${read} \"$systemConfig\" || true";
     };
     systemd.services.nixvm-network = {
       description = "Network Cards of a Scenario";
@@ -328,12 +324,13 @@ in
       conflicts = [ "shutdown.target" ];
       # A switch must not take the network away.
       stopIfChanged = false;
+      unitConfig.ConditionPathExists = "/run/nixvm-test/cards";
       unitConfig.DefaultDependencies = false;
       serviceConfig = {
         Type = "oneshot";
         RemainAfterExit = true;
         TimeoutStartSec = "100s";
-        ExecStart = "${program} up";
+        ExecStart = "${up}";
       };
     };
     environment.etc."nixvm-test/network.json".text = builtins.toJSON {

@@ -5,8 +5,8 @@ use super::additions::has_words;
 /// A module for the VM variant of a configuration; see its own comment.
 pub(super) const MODULE: &str = include_str!("network.nix");
 
-/// The words by which errors about what the module sets are known: its own names, and the option that it changes.
-const ITS_WORDS: [&str; 3] = ["nixvm-network", "nixvm-test/network.json", "The option `environment.etc'"];
+/// The words by which errors about what the module sets are known.
+const ITS_WORDS: [&str; 2] = ["nixvm-network", "nixvm-test/network.json"];
 
 /// Returns whether the module may be the only cause of Nix's error.
 pub(super) fn is_about_network(said: &str) -> bool {
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     /// Evaluates `wanted`, a function of a configuration, for each of `configurations` on the stand-in.
-    fn evaluated(wanted: &str, configurations: &[&str]) -> Vec<String> {
+    fn evaluated<T: serde::de::DeserializeOwned>(wanted: &str, configurations: &[&str]) -> Vec<T> {
         let nixos = Path::new(env!("CARGO_MANIFEST_DIR")).join("standin/nixpkgs/nixos/evaluate.nix");
         let mut command = Command::new("nix-instantiate");
         command.args(["--eval", "--strict", "--json", "--readonly-mode", "--expr"]);
@@ -44,18 +44,14 @@ mod tests {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The module's script of a configuration.
-    fn script(configuration: &str) -> String {
-        evaluated("config: config.systemd.services.nixvm-network.serviceConfig.ExecStart", &[configuration])
-            .remove(0)
-            .trim_end_matches(" up")
-            .to_owned()
-    }
+    /// The script of the activation, and that of the unit. Their texts stand where their paths would.
+    const SCRIPTS: &str = "config: [ config.system.activationScripts.nixvm-network.text \
+                           config.systemd.services.nixvm-network.serviceConfig.ExecStart ]";
 
     #[test]
     fn the_system_tells_which_networks_its_configuration_asks_for() {
         let text = r#"config: config.environment.etc."nixvm-test/network.json".text"#;
-        let told = evaluated(
+        let told: Vec<String> = evaluated(
             text,
             &[
                 "{ }",
@@ -103,11 +99,10 @@ mod tests {
         ];
         let configurations: Vec<&str> =
             cases.iter().map(|(configuration, ..)| configuration.as_str()).collect();
-        let scripts = evaluated(
-            "config: config.systemd.services.nixvm-network.serviceConfig.ExecStart",
-            &configurations,
-        );
-        for ((configuration, four, six), script) in cases.iter().zip(scripts) {
+        let scripts: Vec<[String; 2]> = evaluated(SCRIPTS, &configurations);
+        // A switch between two of them does not restart the unit.
+        assert!(scripts.iter().all(|[_, unit]| *unit == scripts[0][1]));
+        for ((configuration, four, six), [script, _]) in cases.iter().zip(scripts) {
             for (family, expected) in [(4, four), (6, six)] {
                 let start = format!("taken{family}=");
                 let line = script.lines().find_map(|line| line.trim().strip_prefix(&start)).unwrap();
@@ -121,44 +116,34 @@ mod tests {
     /// A machine in a folder: its /run, /sys and /proc.
     struct Fake {
         folder: tempfile::TempDir,
-        script: String,
     }
 
     impl Fake {
         fn new(configuration: &str) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let root = folder.path().display();
-            let mut text = String::new();
-            for line in script(configuration).lines() {
-                // What the store has is not built.
-                let own = line
-                    .find("cat /nix/store/")
-                    .filter(|_| line.ends_with("-hosts") || line.contains("-hostname"));
-                let line = match own {
-                    Some(at) if line.contains("-hostname") => {
-                        format!("{}echo nixos | replace \"$folder/hostname\"", &line[..at])
-                    }
-                    Some(at) => format!("{}echo own-hosts", &line[..at]),
-                    None => line.to_owned(),
-                };
-                let line =
-                    line.replace("modprobe -q", "true").replace("PATH=", &format!("PATH={root}/bin:$PATH:"));
-                let line = line.replace("/proc/sys/", "@proc@");
-                let line = ["/run/", "/sys/"]
-                    .iter()
-                    .fold(line, |line, path| line.replace(path, &format!("{root}{path}")));
-                let line = line.replace("@proc@", &format!("{root}/proc/sys/"));
-                text.push_str(&line);
-                text.push('\n');
-            }
-            let text = text
-                .replace("sys=/sys\n", &format!("sys={root}/sys\n"))
-                .replace("!= /sys ]", &format!("!= {root}/sys ]"));
+            let root = folder.path().display().to_string();
+            let [read, up]: [String; 2] = evaluated(SCRIPTS, &[configuration]).remove(0);
+            // "/proc/sys/" has another path in it.
+            let adapted = |text: &str| {
+                let text = text.replace("/proc/sys/", "@proc@");
+                let text = ["/run/", "/sys/", " /etc/"].iter().fold(text, |text, path| {
+                    let there = path.trim_start();
+                    text.replace(path, &path.replace(there, &format!("{root}{there}")))
+                });
+                text.replace("@proc@", &format!("{root}/proc/sys/"))
+                    .replace("modprobe -q", "true")
+                    .replace("PATH=", &format!("PATH={root}/bin:$PATH:"))
+                    .replace("sys=/sys\n", &format!("sys={root}/sys\n"))
+                    .replace("!= /sys ]", &format!("!= {root}/sys ]"))
+            };
+            let read = read.replace(&up, &format!("bash {root}/up"));
+            let read = read.replace(r#" "$systemConfig" || true"#, "");
             for path in [
                 "bin",
                 "sys/firmware/qemu_fw_cfg/by_name/opt/org.nixvm-test/network",
                 "proc/sys/kernel",
-                "run",
+                "etc",
+                "system/etc",
             ] {
                 std::fs::create_dir_all(folder.path().join(path)).unwrap();
             }
@@ -170,12 +155,23 @@ mod tests {
                 std::fs::write(&program, text).unwrap();
                 std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
             }
-            Self { folder, script: text }
+            let machine = Self { folder };
+            machine.write("read", adapted(&read));
+            machine.write("up", adapted(&up));
+            machine.write("system/etc/hosts", "own-hosts\n");
+            machine.write("etc/hosts", "own-hosts\n");
+            machine.write("etc/hostname", "nixos\n");
+            machine
         }
 
-        fn run(&self, what: &str) -> Output {
+        fn run(&self, script: &str) -> Output {
+            let root = self.folder.path();
             let mut command = Command::new("bash");
-            command.args(["-c", &self.script, "nixvm-network", what]).output().unwrap()
+            command.arg(root.join(script));
+            if script == "read" {
+                command.arg(root.join("system"));
+            }
+            command.output().unwrap()
         }
 
         /// Reads `text`, and returns what the script said.
@@ -207,10 +203,10 @@ mod tests {
         let machine = Fake::new("{ }");
         assert_eq!(machine.read(TEXT), "");
         assert_eq!(
-            machine.file("run/nixvm-test/hosts"),
+            machine.file("etc/hosts"),
             "own-hosts\n127.0.0.2 client\n::1 client\n192.168.1.1 client\n2001:db8:1::2 server server.example.org\n"
         );
-        assert_eq!(machine.file("run/nixvm-test/hostname"), "client\n");
+        assert_eq!(machine.file("etc/hostname"), "client\n");
         assert_eq!(machine.file("proc/sys/kernel/hostname"), "client\n");
         assert_eq!(
             machine.file("run/nixvm-test/cards"),
@@ -220,7 +216,7 @@ mod tests {
         assert!(rules.contains(r#"ATTR{address}=="52:54:00:12:02:01", NAME="lan0""#), "{rules}");
         assert_eq!(
             machine.file("run/systemd/network/40-eth1.network.d/nixvm-network.conf"),
-            "[Network]\nAddress=192.168.1.1/24\nDHCP=no\nAddress=2001:db8:1::1/64\n"
+            "[Network]\nAddress=192.168.1.1/24\nAddress=2001:db8:1::1/64\nDHCP=no\n"
         );
         assert!(!machine.folder.path().join("run/systemd/network/40-lan0.network").exists());
 
@@ -244,8 +240,8 @@ mod tests {
     fn a_configuration_that_says_its_name_keeps_it() {
         let machine = Fake::new(r#"{ networking.hostName = "web"; }"#);
         assert_eq!(machine.read(TEXT), "");
-        assert!(machine.file("run/nixvm-test/hosts").starts_with("own-hosts\n192.168.1.1 client\n"));
-        assert!(!machine.folder.path().join("run/nixvm-test/hostname").exists());
+        assert!(machine.file("etc/hosts").starts_with("own-hosts\n192.168.1.1 client\n"));
+        assert_eq!(machine.file("etc/hostname"), "nixos\n");
         assert!(!machine.folder.path().join("proc/sys/kernel/hostname").exists());
     }
 
@@ -254,16 +250,18 @@ mod tests {
         let machine = Fake::new("{ }");
         let output = machine.run("read");
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-        assert_eq!(machine.file("run/nixvm-test/hosts"), "own-hosts\n");
-        assert_eq!(machine.file("run/nixvm-test/hostname"), "nixos\n");
+        assert_eq!(machine.file("etc/hosts"), "own-hosts\n");
+        assert_eq!(machine.file("etc/hostname"), "nixos\n");
         assert_eq!(machine.file("run/nixvm-test/cards"), "");
         assert_eq!(machine.file("run/udev/rules.d/70-nixvm-network.rules"), "");
-        assert!(machine.run("up").status.success());
+        let unit = Fake::new("{ }");
+        unit.read(b"");
+        assert!(unit.run("up").status.success(), "there is nothing to wait for");
         // A text that can't be read any more is the one of before: a clone may lack the entry.
         machine.read(TEXT);
         std::fs::remove_dir_all(machine.folder.path().join("sys/firmware/qemu_fw_cfg")).unwrap();
         assert!(machine.run("read").status.success());
-        assert_eq!(machine.file("run/nixvm-test/hostname"), "client\n");
+        assert_eq!(machine.file("etc/hostname"), "client\n");
     }
 
     #[test]
@@ -290,13 +288,13 @@ mod tests {
         for text in hostile {
             let said = machine.read(text);
             assert!(said.contains("an entry from QEMU is not understood"), "{said}");
-            assert_eq!(machine.file("run/nixvm-test/hosts"), "own-hosts\n");
-            assert_eq!(machine.file("run/nixvm-test/hostname"), "nixos\n");
+            assert_eq!(machine.file("etc/hosts"), "own-hosts\n");
+            assert_eq!(machine.file("etc/hostname"), "nixos\n");
             assert_eq!(machine.file("run/nixvm-test/cards"), "");
         }
         // Bytes that are no text are left out, and good entries are taken.
         machine.read(b"\0\xff\n;;name=cli\x1bent;x");
-        assert_eq!(machine.file("run/nixvm-test/hostname"), "client\n");
+        assert_eq!(machine.file("etc/hostname"), "client\n");
     }
 
     #[test]
@@ -314,7 +312,7 @@ mod tests {
             ));
         }
         assert_eq!(machine.read(text.as_bytes()), "");
-        let hosts = machine.file("run/nixvm-test/hosts");
+        let hosts = machine.file("etc/hosts");
         assert_eq!(hosts.lines().count(), 3 + 2 * 254);
         assert!(hosts.contains(
             "2001:db8:1::254 machine-with-a-long-name-254 machine-with-a-long-name-254.example.org\n"
@@ -326,13 +324,17 @@ mod tests {
     fn an_address_that_a_switch_takes_away_is_gone_and_others_stay() {
         let machine = Fake::new("{ }");
         machine.read(TEXT);
+        assert!(!machine.folder.path().join("run/nixvm-test/added").exists());
         for card in ["eth1 52:54:00:12:01:01", "lan0 52:54:00:12:02:01"] {
             let (name, address) = card.split_once(' ').unwrap();
             machine.write(&format!("sys/class/net/{name}/address"), format!("{address}\n"));
             machine.write(&format!("sys/class/net/{name}/device"), "");
         }
         machine.write("run/nixvm-test/added", "192.168.1.1/24 dev eth1\n192.168.9.9/24 dev eth2\n");
-        let said = machine.run("up");
+        let said = machine.run("read");
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "", "nothing has changed");
+        machine.write("run/nixvm-test/cards", "52:54:00:12:01:01 eth1 192.168.1.1 -\n");
+        let said = machine.run("read");
         let said = String::from_utf8_lossy(&said.stdout);
         assert!(said.starts_with("ip address del 192.168.9.9/24 dev eth2\nip -force -batch -\n"), "{said}");
         assert_eq!(machine.file("run/nixvm-test/added"), "192.168.1.1/24 dev eth1\n");
@@ -351,10 +353,26 @@ mod tests {
     }
 
     #[test]
+    fn a_card_of_a_bridge_or_a_bond_gets_no_address() {
+        for group in ["bridges", "bonds"] {
+            let machine = Fake::new(&format!("{{ networking.{group}.x.interfaces = [ \"eth1\" ]; }}"));
+            assert_eq!(machine.read(TEXT), "");
+            assert!(!machine.folder.path().join("run/systemd/network/40-eth1.network").exists());
+            machine.write("sys/class/net/eth1/address", "52:54:00:12:01:01\n");
+            machine.write("sys/class/net/eth1/device", "");
+            machine.write("sys/class/net/lan0/address", "52:54:00:12:02:01\n");
+            machine.write("sys/class/net/lan0/device", "");
+            let output = machine.run("up");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "ip -force -batch -\n");
+            assert!(output.status.success());
+        }
+    }
+
+    #[test]
     fn only_an_error_about_what_the_module_sets_is_blamed_on_it() {
         for said in [
             "error: The option `virtualisation.vmVariant.system.activationScripts.nixvm-network' does not exist.",
-            "error: The option `environment.etc' in `x' is already declared in `y'.",
+            "error: The option `environment.etc.\"nixvm-test/network.json\".text' has conflicting definition values:",
         ] {
             assert!(is_about_network(said), "{said}");
         }

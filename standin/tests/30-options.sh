@@ -248,7 +248,7 @@ rules() {
     ok "$name"
 }
 rules "firewall: ports of one card" firewall 'iifname \"eth1\" tcp dport { 80 } accept' 'fib saddr . mark . iif oif exists accept' <<'N'
-{ imports = [ ./text.nix ]; networking.firewall.interfaces.eth1.allowedTCPPorts = [ 80 ]; }
+{ imports = [ ./text.nix ]; networking.firewall.interfaces.eth1.allowedTCPPorts = [ 80 ]; virtualisation.vlans = [ 1 2 ]; }
 N
 rules "firewall: what is forwarded, with NAT" firewall 'type filter hook forward' 'iifname { \"eth1\" } oifname \"eth2\" accept' <<'N'
 { imports = [ ./text.nix ]; networking.firewall.filterForward = true; networking.nat = { enable = true; internalInterfaces = [ "eth1" ]; externalInterface = "eth2"; }; }

@@ -115,7 +115,12 @@ in
       rejectPackets = bool false;
       trustedInterfaces = strings;
       interfaces = mkOption { type = types.attrsOf (types.submodule { options = open; }); default = { }; };
-      checkReversePath = mkOption { type = types.either types.bool (types.enum [ "strict" "loose" ]); default = true; };
+      checkReversePath = mkOption {
+        type = types.either types.bool (types.enum [ "strict" "loose" ]);
+        # Its modules take a second of a boot, and on one network it refuses nothing.
+        default = nat.enable || cfg.interfaces != { } || builtins.length config.virtualisation.vlans > 1;
+        description = "The default is true where a machine has cards of its own or is on several networks.";
+      };
       extraReversePathFilterRules = lines;
       extraInputRules = lines;
       filterForward = bool false;
