@@ -318,6 +318,7 @@ const COMMON: &[(&str, Value)] = &[
     ("serial", Word),
     ("netdev", Word),
     ("mac", Word),
+    ("ctrl_vlan", SWITCH),
     ("chardev", OneOf(&["nixvm-channel"])),
     ("name", Word),
     ("nr", Word),

@@ -23,7 +23,7 @@ const NIXPKGS: &str = "-machine accel=kvm:tcg -cpu max -name nixos -m 1024 -smp 
 /// More options that configurations have: EFI, a second disk, forwarded ports, graphics, a watchdog.
 const MORE: &str = "-enable-kvm -cpu host -vga std -device virtio-gpu-pci -device i6300esb -watchdog-action reset \
     -drive if=pflash,format=raw,unit=0,readonly=on,file=/nix/store/x-OVMF-fd/FV/OVMF_CODE.fd \
-    -netdev dgram,id=nixvm-vlan1,local.type=fd,local.str=9 -device virtio-net-pci,netdev=nixvm-vlan1,id=nixvm-card1,mac=52:54:00:12:01:01 \
+    -netdev dgram,id=nixvm-vlan1,local.type=fd,local.str=9 -device virtio-net-pci,netdev=nixvm-vlan1,id=nixvm-card1,mac=52:54:00:12:01:01,ctrl_vlan=off \
     -fw_cfg name=opt/org.nixvm-test/network,string=name=a;card=52:54:00:12:01:01/eth1/192.168.1.1/2001:db8:1::1 \
     -netdev user,id=n1,net=10.0.3.0/24,restrict=on,hostfwd=tcp::2222-:22,hostfwd=udp:127.0.0.1:5353-10.0.3.15:53 \
     -device virtio-net-pci,netdev=n1,mac=52:54:00:12:34:56,romfile= -rtc base=utc,clock=host -boot order=c,menu=off \
