@@ -44,7 +44,8 @@ let
 
   interfaces = builtins.attrNames networking.interfaces;
   everything = options.networking.interfaces.highestPrio < 100;
-  taken = family: if everything then [ "*" ] else builtins.filter (name: takenBy name family) interfaces;
+  # systemd-networkd would turn IPv6 on again for an address of it.
+  taken = family: if everything || (family == "ipv6" && !networking.enableIPv6) then [ "*" ] else builtins.filter (name: takenBy name family) interfaces;
   leased = builtins.filter (name: networking.interfaces.${name}.useDHCP or null == true) interfaces;
 
   # The units of systemd-networkd, each with the names of cards that it is for.

@@ -95,6 +95,7 @@ mod tests {
                 " eth1 ",
                 " ",
             ),
+            ("{ networking.enableIPv6 = false; }".into(), " ", " * "),
             ("{ networking.interfaces = lib.mkForce { eth2 = { }; }; }".into(), " * ", " * "),
         ];
         let configurations: Vec<&str> =
