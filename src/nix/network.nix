@@ -184,14 +184,14 @@ let
         # Not for what is made of a card: a VLAN has its MAC address, too.
         rules+="ACTION==\"add\", SUBSYSTEM==\"net\", DEVPATH!=\"/devices/virtual/*\", ATTR{address}==\"$mac\", NAME=\"$card\"${lib.optionalString ((networking.networkmanager.ensureProfiles.profiles or { }) == { }) ", ENV{NM_UNMANAGED}=\\\"1\\\""}"$'\n'
         if [ "$four$six" = -- ]; then continue; fi
-        addresses=$'[Network]\n'
-        if [ "$four" != - ]; then addresses+="Address=$four/24"$'\n'; fi
-        if [ "$six" != - ]; then addresses+="Address=$six/64"$'\n'; fi
+        addresses=
+        if [ "$four" != - ]; then addresses+=$'[Address]\n'"Address=$four/24"$'\n'; fi
+        if [ "$six" != - ]; then addresses+=$'[Address]\n'"Address=$six/64"$'\nDuplicateAddressDetection=none\n'; fi
         # A file of the same name below /etc, of the configuration's own, goes before this one.
         printf '[Match]\nName=%s\n' "$card" | replace "/run/systemd/network/40-$card.network"
         if [ "$four" != - ] && ! has "$leased" "$card"; then
           denied+=" --denyinterfaces $card"
-          tell "40-$card" "$addresses"$'DHCP=no\n'
+          tell "40-$card" $'[Network]\nDHCP=no\n'"$addresses"
         else
           tell "40-$card" "$addresses"
         fi

@@ -217,7 +217,8 @@ mod tests {
         assert!(rules.contains(r#"ATTR{address}=="52:54:00:12:02:01", NAME="lan0""#), "{rules}");
         assert_eq!(
             machine.file("run/systemd/network/40-eth1.network.d/nixvm-network.conf"),
-            "[Network]\nAddress=192.168.1.1/24\nAddress=2001:db8:1::1/64\nDHCP=no\n"
+            "[Network]\nDHCP=no\n[Address]\nAddress=192.168.1.1/24\n[Address]\nAddress=2001:db8:1::1/64\n\
+             DuplicateAddressDetection=none\n"
         );
         assert!(!machine.folder.path().join("run/systemd/network/40-lan0.network").exists());
 
@@ -349,7 +350,7 @@ mod tests {
         machine.read(TEXT);
         assert_eq!(
             machine.file("run/systemd/network/40-eth1.network.d/nixvm-network.conf"),
-            "[Network]\nAddress=192.168.1.1/24\n"
+            "[Address]\nAddress=192.168.1.1/24\n"
         );
     }
 
