@@ -30,8 +30,13 @@ async fn a_service_survives_the_crash_of_a_node(one: Machine, three: Machine, tw
     // The second highest address has it now, and tells the others (gratuitous ARP).
     second.wait_until_succeeds(format!("ip -4 address show eth1 | grep -F {VIRTUAL}")).await?;
     sql(second, "SELECT pg_promote()").await?;
-    first.wait_until_succeeds(format!("psql -h {VIRTUAL} -U postgres -c \"INSERT INTO notes VALUES ('after')\"")).await?;
-    let notes = first.succeed(format!("psql -h {VIRTUAL} -U postgres -At -c 'SELECT text FROM notes'")).await?;
+    first
+        .wait_until_succeeds(format!(
+            "psql -h {VIRTUAL} -U postgres -c \"INSERT INTO notes VALUES ('after')\""
+        ))
+        .await?;
+    let notes =
+        first.succeed(format!("psql -h {VIRTUAL} -U postgres -At -c 'SELECT text FROM notes'")).await?;
     assert_eq!(notes.text(), "before\nreplicated\nafter\n");
     Ok(())
 }

@@ -9,7 +9,12 @@ use nixvm_test::prelude::*;
     vlans(client = [1], island = [], router = [1, 2], server = [2, 1]),
     from = logged_in("alice", "test")
 )]
-async fn a_firewall_opens_one_port(client: Machine, island: Machine, router: Machine, server: Machine) -> Result {
+async fn a_firewall_opens_one_port(
+    client: Machine,
+    island: Machine,
+    router: Machine,
+    server: Machine,
+) -> Result {
     server.wait_for_open_port(80).await?;
     // Both are on VLAN 1, so the name stands for the address there.
     for page in ["http://server/", &format!("http://{}/", server.address_on(1)?), "-6 http://server/"] {
@@ -52,9 +57,12 @@ async fn a_router_translates_addresses(
     // From here on the server is on VLAN 2 alone.
     network.unplug(&server, 1).await?;
     let (via, via6) = (router.address_on(1)?, router.ipv6_address_on(1)?);
-    client.succeed(format!("ip route add 192.168.2.0/24 via {via}; ip -6 route add 2001:db8:2::/64 via {via6}")).await?;
+    client
+        .succeed(format!("ip route add 192.168.2.0/24 via {via}; ip -6 route add 2001:db8:2::/64 via {via6}"))
+        .await?;
     server.wait_for_open_port(80).await?;
-    let page = client.wait_until_succeeds(format!("curl --silent --fail http://{}/", server.address_on(2)?)).await?;
+    let page =
+        client.wait_until_succeeds(format!("curl --silent --fail http://{}/", server.address_on(2)?)).await?;
     assert_eq!(page.text(), format!("hello {}", router.address_on(2)?));
     let page6 = format!("curl --silent --fail 'http://[{}]/'", server.ipv6_address_on(2)?);
     let page = client.wait_until_succeeds(page6).await?;
@@ -87,8 +95,12 @@ async fn a_tagged_interface_gets_an_address(
 ) -> Result {
     drop((island, server));
     router.wait_for_unit("dnsmasq").await?;
-    client.write_file("/run/systemd/network/10-tag.netdev", "[NetDev]\nName=tag\nKind=vlan\n[VLAN]\nId=42\n").await?;
-    client.write_file("/run/systemd/network/10-tag.network", "[Match]\nName=tag\n[Network]\nDHCP=ipv4\n").await?;
+    client
+        .write_file("/run/systemd/network/10-tag.netdev", "[NetDev]\nName=tag\nKind=vlan\n[VLAN]\nId=42\n")
+        .await?;
+    client
+        .write_file("/run/systemd/network/10-tag.network", "[Match]\nName=tag\n[Network]\nDHCP=ipv4\n")
+        .await?;
     client.succeed("mkdir -p /run/systemd/network && ip link add link eth1 name tag type vlan id 42").await?;
     client.succeed("networkctl reload && ip link set tag up").await?;
     client.wait_until_succeeds("ip -4 address show tag | grep -F 10.42.0.1").await?;
