@@ -33,7 +33,8 @@ async fn a_firewall_opens_one_port(
 
     // The machine without a card reaches nobody, and has no address.
     assert_eq!(island.address().unwrap_err().kind(), ErrorKind::Usage);
-    island.fail("ping -c 1 -W 2 192.168.1.1").await?;
+    // QEMU's user network may lead to a real 192.168.1.1. No host has an address of 2001:db8::/32.
+    island.fail("ping -6 -c 1 -W 2 2001:db8:1::1").await?;
     island.succeed("test ! -e /sys/class/net/eth1").await?;
     drop(router);
     Ok(())
