@@ -23,6 +23,11 @@ pub async fn scenarios(command: Command, file: &Path) -> Result<Vec<Value>> {
     within(LIMIT, command, file).await
 }
 
+/// Returns whether the machines of one of these scenarios are on a network.
+pub fn have_network(scenarios: &[Value]) -> bool {
+    scenarios.iter().any(|scenario| scenario["network"] == true)
+}
+
 async fn within(limit: Duration, mut command: Command, file: &Path) -> Result<Vec<Value>> {
     let failed =
         |why: String| Error::new(ErrorKind::Host, format!("could not ask {}: {why}", file.display()));

@@ -115,7 +115,7 @@ impl Additions {
 }
 
 /// Returns whether what clones need may be the only cause of Nix's error.
-pub(super) fn is_about_clones(said: &str) -> bool {
+fn is_about_clones(said: &str) -> bool {
     has_words(said, &ITS_WORDS) || has_words(said, &[NO_VARIANT])
 }
 

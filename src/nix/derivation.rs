@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::additions::{Additions, is_about_clones};
+use super::additions::Additions;
 use super::builder::{Builder, identity};
 use super::error_text::Tail;
 use super::nixpkgs::Nixpkgs;
@@ -25,18 +25,30 @@ impl Builder {
         let nixpkgs = Nixpkgs::choose(self.nixpkgs.as_deref(), events).await?;
         host::check_build(&Source::Configuration(file.clone()), Some(&nixpkgs))?;
         let store = Store::find()?;
-        // As the build has it: the stand-in needs nothing added.
-        let mut command = commands::derivation(&file, &nixpkgs, store);
-        if self.clonable && !nixpkgs.is_stand_in() {
-            Additions { clones: true, ..Additions::default() }.add_to(&mut command)?;
+        // As the build has it: the stand-in needs nothing for clones.
+        let mut additions = Additions {
+            clones: self.clonable && !nixpkgs.is_stand_in(),
+            network: self.networked,
+            ..Additions::default()
+        };
+        let mut notes = Vec::new();
+        loop {
+            let mut command = commands::derivation(&file, &nixpkgs, store);
+            additions.add_to(&mut command)?;
             match self.derived(&file, command).await {
-                Err(refused) if is_about_clones(&refused.error.to_string()) => {
-                    command = commands::derivation(&file, &nixpkgs, store);
+                Err(refused) => match additions.without_the_cause_of(&refused.error) {
+                    Some((rest, note)) => {
+                        additions = rest;
+                        notes.push(note);
+                    }
+                    None => return Err(refused),
+                },
+                Ok(derivation) => {
+                    notes.into_iter().for_each(|note| events.note(note));
+                    return Ok(derivation);
                 }
-                derived => return derived,
             }
         }
-        self.derived(&file, command).await
     }
 
     async fn derived(&self, file: &Path, command: std::process::Command) -> Result<PathBuf, Refused> {

@@ -53,6 +53,7 @@ pub(super) fn describe(scenario: &Scenario, suite: &Suite) -> Value {
         "ignore": scenario.ignore,
         "machines": scenario.machines().map(machine).collect::<Vec<_>>(),
         "systems": scenario.systems().map(built).collect::<Vec<_>>(),
+        "network": scenario.has_network(),
         "from": from(scenario.from),
         "timeout_seconds": scenario.timeout.unwrap_or(DEFAULT_TIMEOUT).as_secs_f64(),
         "budget_boot_seconds": scenario.budget.boot.map(|limit| limit.as_secs_f64()),

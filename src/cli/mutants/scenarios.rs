@@ -27,6 +27,8 @@ pub(super) struct Scenarios {
     commands: Vec<(PathBuf, Prepared)>,
     /// The configuration as the scenarios name it.
     sources: BTreeSet<String>,
+    /// Whether a machine that has it is on a network.
+    networked: bool,
 }
 
 /// The command that runs the scenarios of a file. It is started once for each mutant.
@@ -34,6 +36,15 @@ struct Prepared {
     binary: PathBuf,
     arguments: Vec<OsString>,
     variables: Vec<(&'static str, OsString)>,
+}
+
+/// What a machine or a system of a scenario is built from.
+struct Built {
+    source: String,
+    /// A nixpkgs of its own.
+    nixpkgs: Option<String>,
+    /// Whether the machines of the scenario are on a network.
+    on_network: bool,
 }
 
 /// How a run of the scenarios ended.
@@ -68,6 +79,7 @@ impl Scenarios {
         let files = run::files(&paths)?;
         let binaries = run::compile(&files, &run::compiler()?.ended_with_us(), options).await?;
         let (mut commands, mut sources, mut others) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut networked = false;
         for (file, binary) in files.iter().zip(binaries) {
             let prepared = Prepared {
                 binary,
@@ -75,7 +87,7 @@ impl Scenarios {
                 variables: options.variables(file.parent())?,
             };
             let mut is_of_it = false;
-            for (source, nixpkgs) in prepared.sources(file).await? {
+            for Built { source, nixpkgs, on_network } in prepared.sources(file).await? {
                 if !Path::new(&source).canonicalize().is_ok_and(|path| path == own.configuration) {
                     others.insert(source);
                     continue;
@@ -89,6 +101,7 @@ impl Scenarios {
                         .next_step("name other scenarios: mutants are built with one nixpkgs"));
                 }
                 is_of_it = true;
+                networked |= on_network;
                 sources.insert(source);
             }
             // Scenarios of other machines can't notice anything.
@@ -110,7 +123,12 @@ impl Scenarios {
             let summary = format!("{odd} can't be tried: a comma or an equals sign is in its path");
             return Err(Error::new(ErrorKind::Usage, summary).next_step("move it to another folder"));
         }
-        Ok(Self { commands, sources })
+        Ok(Self { commands, sources, networked })
+    }
+
+    /// Returns whether a machine that has the configuration is on a network, so that its VM needs the module for it.
+    pub(super) fn are_networked(&self) -> bool {
+        self.networked
     }
 
     /// Runs the scenarios with `vm` in place of the configuration, until one fails or `limit` has passed. Their output
@@ -184,16 +202,21 @@ impl Prepared {
         command
     }
 
-    /// Returns what the machines and systems of the scenarios are built from, each with a nixpkgs of its own if it has
-    /// one.
-    async fn sources(&self, file: &Path) -> Result<Vec<(String, Option<String>)>> {
+    /// Returns what the machines and systems of the scenarios are built from.
+    async fn sources(&self, file: &Path) -> Result<Vec<Built>> {
         let mut command = Command::new(&self.binary);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let scenarios = described::scenarios(command, file).await?;
-        let kinds = scenarios.iter().flat_map(|scenario| [&scenario["machines"], &scenario["systems"]]);
-        let all = kinds.filter_map(Value::as_array).flatten();
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        Ok(all.filter_map(|its| Some((text(&its["source"])?, text(&its["nixpkgs"])))).collect())
+        let of_one = |scenario: &Value| {
+            let on_network = described::have_network(std::slice::from_ref(scenario));
+            let kinds = [&scenario["machines"], &scenario["systems"]].map(Value::as_array);
+            let built = |its: &Value| {
+                Some(Built { source: text(&its["source"])?, nixpkgs: text(&its["nixpkgs"]), on_network })
+            };
+            kinds.into_iter().flatten().flatten().filter_map(built).collect::<Vec<_>>()
+        };
+        Ok(scenarios.iter().flat_map(of_one).collect())
     }
 }
 

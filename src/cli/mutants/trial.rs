@@ -89,7 +89,8 @@ impl<'a> Trial<'a> {
         scenarios: Option<Scenarios>,
         signals: Signals,
     ) -> Self {
-        let builder = settings.builder();
+        let networked = scenarios.as_ref().is_some_and(Scenarios::are_networked);
+        let builder = settings.builder().networked(networked);
         Self { own, scratch, output, settings, builder, scenarios, signals, known: HashMap::new() }
     }
 

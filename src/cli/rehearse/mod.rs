@@ -88,13 +88,8 @@ impl Rehearse {
     /// Rehearses the deploy and prints the result.
     pub async fn run(self, options: &Options) -> Result<ExitCode> {
         let settings = options.settings()?;
-        let reporter = StartupReporter::new(&settings);
-        let events = reporter.events();
         let here = || Source::Configuration(PathBuf::from("configuration.nix"));
         let to = source_as_written(self.to.as_deref().unwrap_or("configuration.nix"), here)?;
-        if !self.scenarios.is_empty() {
-            super::run::files(&self.scenarios)?;
-        }
         let from = source_as_written(&self.from, || to.clone())?;
         for (source, next) in [
             (&to, "name the configuration of tomorrow with --to"),
@@ -108,9 +103,16 @@ impl Rehearse {
             }
         }
         let user = self.user()?;
-        let builder = settings.builder().beside(&[from.clone(), to.clone()]);
+        let scenarios = match self.scenarios.is_empty() {
+            true => None,
+            false => Some(scenarios::Scenarios::of(&self.scenarios, options).await?),
+        };
+        let networked = scenarios.as_ref().is_some_and(scenarios::Scenarios::are_networked);
+        let reporter = StartupReporter::new(&settings);
+        let events = reporter.events();
+        let builder = settings.builder().networked(networked).beside(&[from.clone(), to.clone()]);
         let mut systems = Systems::build(&builder, &from, &to, &events).await?;
-        let needs_a_user = self.user.is_none() && self.scenarios.is_empty();
+        let needs_a_user = self.user.is_none() && scenarios.is_none();
         if needs_a_user
             && from.can_be_extended()
             && to.can_be_extended()
@@ -122,9 +124,9 @@ impl Rehearse {
             );
             systems = Systems::build(&builder.root_password(), &from, &to, &events).await?;
         }
-        if !self.scenarios.is_empty() {
+        if let Some(scenarios) = scenarios {
             reporter.end();
-            return scenarios::run(&self.scenarios, &systems, options).await;
+            return scenarios.run(&systems, options).await;
         }
         let rehearsal = stages::Rehearsal { systems, user, settings, plan_only: self.plan };
         let report = rehearsal.run(&progress::outer_steps(events.clone())).await;

@@ -29,6 +29,7 @@ const USERS: &str = "{
 const NIX_INSTANTIATE: &str = r#"#!/bin/sh
 for word; do case $word in nixos-config=*) config=${word#nixos-config=};; esac; done
 folder=$(dirname "$config")
+case $* in *opt/org.nixvm-test/network*) touch FOLDER/networked;; esac
 case $config in FOLDER/*) echo "error: the file of the user itself" >&2; exit 1;; esac
 own=$(sed 's/#.*//; /dead/d; /boots = false/d' "$config" | tr -d ' \n')
 users=$(tr -d ' \n' <"$folder/users.nix")
@@ -207,6 +208,7 @@ fn each_mutant_has_its_outcome_and_the_next_run_leaves_out_what_was_caught() {
     assert!(user.out(&format!("diff/{id}.diff")).starts_with("--- a/configuration.nix\n"));
     assert!(user.out(&format!("log/{id}.log")).contains("configuration.nix:"));
     user.is_as_before();
+    assert!(!user.folder.path().join("networked").exists());
     // A system that several changes lead to is built and booted once.
     let built = std::fs::read_to_string(user.folder.path().join("built")).unwrap();
     let unique: std::collections::BTreeSet<&str> = built.lines().collect();
@@ -217,6 +219,16 @@ fn each_mutant_has_its_outcome_and_the_next_run_leaves_out_what_was_caught() {
     assert_eq!((&all["missed"], &all["caught"]), (&1.into(), &0.into()));
     assert_eq!(user.out("previously_caught.txt").lines().count(), 5);
     assert!(user.folder.path().join("mutants.out.old/caught.txt").exists());
+}
+
+/// Without the module for networks, machines would not know each other by name, and no scenario would pass.
+#[test]
+fn mutants_of_machines_on_a_network_have_the_module_for_it() {
+    let user = User::new();
+    let text = "#[scenario]\nasync fn two(one: Machine, other: Machine) { drop((one, other)); }";
+    user.folder.put("scenarios/login.rs", file(text));
+    user.run(&["--max", "1"]).ended_with(1).printed("1 mutant tried: 1 missed");
+    assert!(user.folder.path().join("networked").exists());
 }
 
 #[test]

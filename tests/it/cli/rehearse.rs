@@ -2,7 +2,7 @@
 
 use nixvm_fake_guest::FakeVm;
 
-use crate::folder::Folder;
+use crate::folder::{Folder, Ran};
 
 /// Returns a folder with a scenario and two built VMs, `today` and `next`.
 fn folder(scenario: &str) -> Folder {
@@ -44,5 +44,33 @@ fn a_scenario_that_fails_at_one_stage_fails_in_the_reports_too() {
     assert!(junit.contains(r#"tests="4" skipped="0" failures="1""#), "{junit}");
     for stage in ["before the switch", "after the switch", "after the reboot", "after the rollback"] {
         assert!(junit.contains(&format!(r#"name="at_each_stage ({stage})""#)), "{stage}: {junit}");
+    }
+}
+
+/// Machines that the scenario gives no source are the two built systems, so these need the module for networks.
+#[test]
+fn systems_of_machines_on_a_network_have_the_module_for_it() {
+    for (parameters, is_networked) in [("one: Machine", false), ("one: Machine, other: Machine", true)] {
+        let folder = folder(&format!("#[scenario(ignore)]\n#[allow(unused)]\nasync fn a({parameters}) {{}}"));
+        folder.put("nixpkgs/nixos/default.nix", "{ }");
+        let here = folder.path().display().to_string();
+        for name in ["today", "next"] {
+            folder.put(&format!("{name}.nix"), "{ }");
+        }
+        folder.program(
+            "bin/nix-build",
+            format!(
+                "#!/bin/sh\nwith=without; case $* in *opt/org.nixvm-test/network*) with=with;; esac\n\
+                 for word; do case $word in nixos-config=*) name=${{word##*/}};; esac; done\n\
+                 echo ${{name%.nix}} $with >>{here}/built\necho {here}/${{name%.nix}}/result\n"
+            ),
+        );
+        let arguments = ["--nixpkgs", "./nixpkgs", "--from", "today.nix", "--to", "next.nix", "a.rs"];
+        let mut command = folder.command(&[&["rehearse"], &arguments[..]].concat());
+        command.env("PATH", format!("{here}/bin:{}", std::env::var("PATH").unwrap()));
+        Ran::of(&mut command).ended_with(0).printed("after the rollback   passed");
+        let with = if is_networked { "with" } else { "without" };
+        let built = std::fs::read_to_string(folder.path().join("built")).unwrap();
+        assert_eq!(built, format!("next {with}\ntoday {with}\n"), "{parameters}");
     }
 }
