@@ -20,6 +20,8 @@ use crate::{BuiltVm, Error, ErrorKind, Events, Result, text};
 const DECLARED: &str = "etc/nixvm-test/network.json";
 /// The maximum size of that file, in bytes.
 const LONGEST: u64 = 64 << 10;
+/// The maximum size of a network card's name in Linux (`IFNAMSIZ`), in bytes.
+const LONGEST_CARD_NAME: usize = 15;
 /// The maximum number of machines on one network: the last part of their addresses.
 const MACHINES: usize = 254;
 
@@ -223,6 +225,13 @@ fn cards(number: u8, vlans: Option<&[u8]>, declared: &Declared) -> Result<Arc<[C
                 "a configuration has a card on VLAN 0: they are numbered from 1 to 255",
             )
         })?;
+        if name.len() > LONGEST_CARD_NAME {
+            let summary = format!(
+                "a configuration has the network card {name}: Linux takes at most {LONGEST_CARD_NAME} characters"
+            );
+            return Err(Error::new(ErrorKind::Usage, summary)
+                .next_step("give the card of `virtualisation.interfaces` a shorter name"));
+        }
         // The digits are decimal ones in both, as in NixOS's tests.
         let ipv6 = format!("2001:db8:{vlan}::{number}").parse();
         let addresses = match (assign_ip, ipv6) {
@@ -291,10 +300,14 @@ impl Declared {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let declared: Self = serde_json::from_slice(bytes).map_err(|error| text::line(&error.to_string()))?;
+        let mut declared: Self =
+            serde_json::from_slice(bytes).map_err(|error| text::line(&error.to_string()))?;
         if declared.version != 1 {
             return Err(format!("its version is {}, expected 1", declared.version));
         }
+        // A configuration with an empty host name takes it from DHCP, and one with an empty domain has none.
+        declared.host_name = declared.host_name.filter(|name| !name.is_empty());
+        declared.domain = declared.domain.filter(|name| !name.is_empty());
         let names = declared.cards.iter().map(|card| &card.name);
         let mut names = names.chain(&declared.host_name).chain(&declared.domain);
         // They become words of QEMU's options and of the guest's files.
@@ -427,13 +440,24 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_whose_host_name_or_domain_is_empty_has_its_parameter_s_name() {
+        let text = r#"{"version":1,"hostName":"","domain":"","cards":[]}"#;
+        let (_folder, vm) = built(Some(text));
+        let topology = Topology::of(&three(), &[Some(&vm), None, None]).unwrap().unwrap();
+        assert_eq!(topology.machines[0].names(), ["web-server", "web_server"]);
+    }
+
+    #[test]
     fn a_description_that_can_not_be_used_is_an_error() {
         for (text, why) in [
             ("{", "EOF"),
             (r#"{"version":2,"hostName":null,"domain":null,"cards":[]}"#, "version is 2"),
             (r#"{"version":1,"hostName":"a b","domain":null,"cards":[]}"#, "is no name"),
             (r#"{"version":1,"hostName":"a,b","domain":null,"cards":[]}"#, "is no name"),
-            (r#"{"version":1,"hostName":null,"domain":"","cards":[]}"#, "is no name"),
+            (
+                r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"sixteen-letters-","vlan":1,"assignIP":true}]}"#,
+                "the network card sixteen-letters-: Linux takes at most 15 characters",
+            ),
             (
                 r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"a;b","vlan":1,"assignIP":true}]}"#,
                 "is no name",

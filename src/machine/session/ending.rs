@@ -21,6 +21,11 @@ const MEANINGS: &[(&[&str], &str)] = &[
         &["Cannot execute", "cannot execute"],
         "the user's shell does not exist or can't be run (users.users.NAME.shell)",
     ),
+    // util-linux's login, whose limit starts before PAM. A guest on a busy host may need longer.
+    (
+        &["login: timed out after"],
+        "the program `login` has a limit of its own (LOGIN_TIMEOUT in /etc/login.defs, else 60 s), and the machine was too slow for it",
+    ),
 ];
 const UNKNOWN: &str = "PAM ended it (an account or session module), or the user's shell is nologin, can't \
     be started, or exits in its start-up files";
@@ -170,6 +175,10 @@ mod tests {
         for (reason, meaning) in [
             ("This account is currently not available.", Some(MEANINGS[2].1)),
             ("Cannot execute /no/such/shell: No such file or directory", Some(MEANINGS[3].1)),
+            (
+                "login: timed out after 60 seconds[ *** ] (1 of 2) Job user@1000.service/start running",
+                Some(MEANINGS[4].1),
+            ),
             ("quota exceeded: 7", None),
         ] {
             let text = format!("{motd}{reason}\n{GREETING}nixos login: ");

@@ -27,6 +27,8 @@ use crate::{Result, nix, text};
 
 /// How many items of one kind are shown.
 const SHOWN: usize = 200;
+/// The folder below /etc with what the modules of the build step say to the runner. It is no part of the configuration.
+const OURS: &str = "nixvm-test";
 
 /// What differs between two systems; made by [`System::diff`]. Its lists are sorted by name. Its display has a part for
 /// each kind that differs, or `no difference`.
@@ -92,7 +94,7 @@ impl SystemDiff {
                 units.push(UnitChange { name, keys });
             }
         }
-        let files = files::compare(&old, &new, "etc", &["systemd/system"])?;
+        let files = files::compare(&old, &new, "etc", &["systemd/system", OURS])?;
         Ok(Self { packages, units, files, boot: boot::compare(&old, &new)? })
     }
 
