@@ -93,6 +93,14 @@ impl Topology {
             let summary = format!("{} machines: a network has room for {MACHINES}", names.len());
             return Err(Error::new(ErrorKind::Usage, summary));
         }
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        let is_label = |name: &str| (1..=63).contains(&name.len()) && name.bytes().all(is_letter);
+        if let Some(odd) = names.iter().find(|name| !is_label(name)) {
+            let summary = format!("`{odd}` can't be the name of a machine on a network");
+            return Err(Error::new(ErrorKind::Usage, summary).next_step(
+                "give it 1 to 63 letters, digits and underscores of ASCII: it is a host name, too",
+            ));
+        }
         let mut sorted = names.to_vec();
         sorted.sort_unstable();
         let mut machines = Vec::new();
@@ -361,6 +369,11 @@ mod tests {
     #[test]
     fn machines_are_numbered_by_their_names_and_know_each_other() {
         let (_folder, plain) = built(Some(PLAIN));
+        // An empty host name is one that is set elsewhere.
+        let empty =
+            Declared::parse(PLAIN.replacen("null,\"domain\":null", "\"\",\"domain\":\"\"", 1).as_bytes());
+        let empty = empty.unwrap();
+        assert_eq!((empty.host_name, empty.domain), (None, None));
         let named = r#"{"version":1,"hostName":"store","domain":"example.org","cards":[
             {"name":"eth1","vlan":1,"assignIP":true},{"name":"lan","vlan":20,"assignIP":false}]}"#;
         let (_other, named) = built(Some(named));
@@ -428,6 +441,14 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_no_host_name_is_an_error() {
+        static ODD: [Parameter; 2] = [machine("größe"), machine("client")];
+        let scenario = Scenario { parameters: &ODD, ..Scenario::sample() };
+        let error = Topology::of(&scenario, &[None; 2]).err().unwrap();
+        assert!(error.to_string().contains("`größe` can't be the name of a machine"), "{error}");
+    }
+
+    #[test]
     fn one_machine_alone_has_no_network_unless_the_scenario_asks_for_one() {
         static ONE: [Parameter; 1] = [machine("machine")];
         static WITH: [Parameter; 2] =
@@ -458,6 +479,7 @@ mod tests {
                 r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"sixteen-letters-","vlan":1,"assignIP":true}]}"#,
                 "the network card sixteen-letters-: Linux takes at most 15 characters",
             ),
+            (r#"{"version":1,"hostName":null,"domain":"a b","cards":[]}"#, "is no name"),
             (
                 r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"a;b","vlan":1,"assignIP":true}]}"#,
                 "is no name",
