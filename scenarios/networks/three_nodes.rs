@@ -15,6 +15,10 @@ async fn a_service_survives_the_crash_of_a_node(one: Machine, three: Machine, tw
     // Equal priorities: the highest address has the virtual one (RFC 9568, 6.4.3), and that is the third node's.
     let [first, second, third] = [&one, &three, &two];
     third.wait_until_succeeds(format!("ip -4 address show eth1 | grep -F {VIRTUAL}")).await?;
+    // Each was booted alone, and gives the address up when it hears the third.
+    for node in [first, second] {
+        node.wait_until_fails(format!("ip -4 address show eth1 | grep -F {VIRTUAL}")).await?;
+    }
     first.wait_until_succeeds(format!("ping -c 1 -W 2 {VIRTUAL}")).await?;
 
     // The others copy the database of the node with the virtual address.

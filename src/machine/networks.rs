@@ -10,6 +10,9 @@ use crate::network::{Lease, Port, Switch, VlanId};
 use crate::qemu::Cards;
 use crate::{Error, ErrorKind, Result};
 
+/// Part of the key of a template. Change it with every change of what QEMU is told of a card.
+const CARDS: &str = "cards 1";
+
 /// A machine's cards on the networks of its scenario, and the switch that they are plugged into.
 #[derive(Debug, Clone)]
 pub(crate) struct Networks {
@@ -85,8 +88,9 @@ impl Networks {
     pub(crate) fn key(&self) -> String {
         let cards = self.cards.iter().map(|card| format!("{} {} {}", card.name, card.vlan.get(), card.mac));
         let cards = cards.collect::<Vec<_>>().join(" ");
-        let without_told = if self.leases.is_empty() { "no addresses" } else { "addresses by DHCP" };
-        format!("{cards} {}", self.told.as_deref().unwrap_or(without_told))
+        let leases: String =
+            self.leases.iter().map(|(vlan, lease)| format!("{} {lease:?} ", vlan.get())).collect();
+        format!("{CARDS} {cards} {leases}{}", self.told.as_deref().unwrap_or_default())
     }
 
     /// Returns the position of the machine's card on a VLAN, and the card.

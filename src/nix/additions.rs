@@ -57,7 +57,7 @@ impl Additions {
             let note = format!("machines boot cold, because the VM can't be built for clones: {why}");
             return Some((Self { clones: false, ..self.clone() }, note));
         }
-        if self.network && network::is_about_network(&said) {
+        if self.network && (network::is_about_network(&said) || has_words(&said, &[NO_VARIANT])) {
             let note = format!(
                 "machines get their addresses by DHCP and know no names, because the VM can't be built with the module \
                  for networks: {why}"

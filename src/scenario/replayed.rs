@@ -11,7 +11,7 @@ use super::suite::Suite;
 use super::topology::Topology;
 use crate::BuiltVm;
 use crate::machine::{Machine, Network, Replay, System};
-use crate::nix::password_of;
+use crate::nix::{Source, password_of};
 use crate::record::{Folder, History};
 use crate::{Error, ErrorKind, Events, FileKind, Result, nearest};
 
@@ -68,7 +68,13 @@ pub(super) async fn all(
     let shown = record.folder.path().join(&folder);
     events.note(format!("replayed against {}: no machine is booted", shown.display()));
     // Nothing is built, so VLANs that a configuration has are those of the last build.
-    let built = |request| suite.expected(scenario, &suite.origin(scenario, request).ok()?);
+    let built = |request| {
+        let origin = suite.origin(scenario, request).ok()?;
+        match &origin.source {
+            Source::Built(path) => BuiltVm::open(path).ok(),
+            _ => suite.expected(scenario, &origin),
+        }
+    };
     let built: Vec<Option<BuiltVm>> = scenario.machines().map(built).collect();
     let topology = Topology::of(scenario, &built.iter().map(Option::as_ref).collect::<Vec<_>>())?;
     let network = topology.is_some().then(|| Network::of(None));

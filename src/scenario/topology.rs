@@ -153,9 +153,12 @@ impl Topology {
                 false => "its addresses come by DHCP",
                 true => "it gets no address",
             };
+            let cards = machine.cards.iter().map(|card| card.vlan.get().to_string());
+            let vlans = cards.collect::<Vec<_>>().join(", ");
             events.note(format!(
                 "{name} does not know the names of the other machines: it was built without nixvm-test's network \
-                 module, so {how}"
+                 module, so {how}, and the VLANs of its configuration are not known (it is on {vlans}; `vlans(…)` \
+                 chooses)"
             ));
         }
         Ok(Arc::new(switch))
@@ -187,33 +190,46 @@ impl Topology {
                 None => write!(told, ";card={mac}/{name}//"),
             };
         }
-        for other in &self.machines {
+        // By name, so that the order of a scenario's parameters makes no difference.
+        let mut others: Vec<&Wired> = self.machines.iter().collect();
+        others.sort_unstable_by_key(|other| &other.name);
+        for other in others {
             let Some((ipv4, ipv6)) = other.address_for(machine) else { continue };
-            let names = other.names().join("/");
+            let names = self.names(other).join("/");
             let _ = write!(told, ";host={ipv4}/{names};host={ipv6}/{names}");
         }
         told
+    }
+
+    /// Returns the names under which the other machines know `machine`. A host name that another machine has as well, or
+    /// is named by, would lead to the wrong one.
+    fn names(&self, machine: &Wired) -> Vec<String> {
+        let host = machine.host_name();
+        let is_others = |other: &&Wired| {
+            other.name != machine.name && [&other.name, &other.label(), &other.host_name()].contains(&&host)
+        };
+        let host = (!self.machines.iter().any(|other| is_others(&other))).then_some(host);
+        let full = machine.declared.domain.as_ref().zip(host.as_ref());
+        let full = full.map(|(domain, host)| format!("{host}.{domain}"));
+        let mut names: Vec<String> = Vec::new();
+        for name in full.into_iter().chain(host).chain([machine.label(), machine.name.clone()]) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 }
 
 impl Wired {
     /// Returns the host name that it has.
     fn host_name(&self) -> String {
-        // An underscore is no character of a host name (RFC 952), and no dash is one of a parameter's name.
-        self.declared.host_name.clone().unwrap_or_else(|| self.name.replace('_', "-"))
+        self.declared.host_name.clone().unwrap_or_else(|| self.label())
     }
 
-    /// Returns the names under which other machines know it.
-    fn names(&self) -> Vec<String> {
-        let host = self.host_name();
-        let full = self.declared.domain.as_ref().map(|domain| format!("{host}.{domain}"));
-        let mut names: Vec<String> = Vec::new();
-        for name in full.into_iter().chain([host, self.name.replace('_', "-"), self.name.clone()]) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
+    /// Returns its name as a host name, which has no underscore (RFC 952) and no dash at its ends.
+    fn label(&self) -> String {
+        self.name.replace('_', "-").trim_matches('-').to_owned()
     }
 
     /// Returns the addresses under which `other` finds it: on the first VLAN that both are on, else its first ones.
@@ -382,9 +398,9 @@ mod tests {
         assert_eq!(
             networks[1].told.as_deref().unwrap(),
             "name=client;card=52:54:00:12:01:01/eth1/192.168.1.1/2001:db8:1::1;\
-             host=192.168.1.3/web-server/web_server;host=2001:db8:1::3/web-server/web_server;\
              host=192.168.1.1/client;host=2001:db8:1::1/client;\
-             host=192.168.1.2/store.example.org/store/db;host=2001:db8:1::2/store.example.org/store/db"
+             host=192.168.1.2/store.example.org/store/db;host=2001:db8:1::2/store.example.org/store/db;\
+             host=192.168.1.3/web-server/web_server;host=2001:db8:1::3/web-server/web_server"
         );
         let of_db = networks[2].told.as_deref().unwrap();
         assert!(of_db.starts_with("name=store;card=52:54:00:12:01:02/eth1/"), "{of_db}");
@@ -438,6 +454,36 @@ mod tests {
             let networks = topology.networks(None);
             assert!(networks.iter().all(|its| its.leases.is_empty()), "{dhcp:?}");
         }
+    }
+
+    #[test]
+    fn a_host_name_that_two_machines_could_have_is_neither_of_them() {
+        let named = |name: &str| {
+            format!(
+                r#"{{"version":1,"hostName":{name:?},"domain":null,"cards":[{{"name":"eth1","vlan":1,"assignIP":true}}]}}"#
+            )
+        };
+        let (_one, db) = built(Some(&named("db")));
+        let (_two, store) = built(Some(&named("store")));
+        let topology = Topology::of(&three(), &[Some(&db), Some(&store), Some(&store)]).unwrap().unwrap();
+        let told = topology.networks(None)[1].told.as_deref().unwrap().to_owned();
+        // The web server's host name is the parameter of another machine.
+        assert!(told.contains("host=192.168.1.3/web-server/web_server;"), "{told}");
+        assert!(told.contains("host=192.168.1.1/client;") && told.contains("host=192.168.1.2/db;"), "{told}");
+    }
+
+    #[test]
+    fn templates_of_machines_with_other_leases_are_told_apart() {
+        let key = |dhcp: Dhcp, parameters: &'static [Parameter]| {
+            let vlans: &[(&str, &[u8])] = &[("client", &[1, 2])];
+            let scenario = Scenario { dhcp, parameters, vlans: Some(vlans), ..Scenario::sample() };
+            let topology = Topology::of(&scenario, &vec![None; parameters.len()]).unwrap().unwrap();
+            topology.networks(None)[0].key()
+        };
+        static CLIENT: [Parameter; 1] = [machine("client")];
+        let all = key(Dhcp::On, &CLIENT);
+        assert_ne!(all, key(Dhcp::OffOn(&[2]), &CLIENT));
+        assert_ne!(key(Dhcp::Off, &CLIENT), key(Dhcp::OffOn(&[2]), &CLIENT));
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn a_machine_that_does_not_read_stops_nobody_and_gets_what_its_queue_holds() {
     let switch = Switch::start().unwrap();
     let [flooding, deaf, hearing] = [1, 1, 1].map(|number| Machine::new(&switch, number));
     let [here, there] = [2, 2].map(|number| Machine::new(&switch, number));
-    let count = 2 * MOST_FRAMES as u32;
+    let count = 4 * MOST_FRAMES as u32;
     for number in 0..count {
         flooding.send(&frame(ALL, mac(1), &number.to_be_bytes()));
         if number % 32 == 31 {

@@ -84,8 +84,7 @@ fn every_scenario_that_is_shown_is_run_by_the_suite() {
         "the suite is not that of the folder"
     );
     let is_run = |file: &Path| {
-        file.starts_with(root().join("scenarios"))
-            && fs::read_to_string(file).unwrap().contains("#[scenario")
+        file.starts_with(root().join("scenarios")) && fs::read_to_string(file).unwrap().contains("#[scenario")
     };
     let mut shown_ones = 0;
     for page in pages() {
