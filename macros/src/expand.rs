@@ -51,7 +51,23 @@ pub fn denied() -> TokenStream {
 fn registration(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream> {
     let parameters = signature::parameters(function)?;
     let names: Vec<Ident> = parameters.iter().map(|parameter| parameter.name.clone()).collect();
+    for (at, name) in names.iter().enumerate() {
+        let its = parameter_name(name);
+        if names.iter().take(at).any(|other| parameter_name(other) == its) {
+            let why = format!("two parameters have the name `{its}`: an underscore before it does not count");
+            return Err(syn::Error::new(name.span(), why));
+        }
+    }
     let arguments = Arguments::parse(arguments, &names)?;
+    let networks = parameters.iter().filter(|parameter| is_network(&parameter.kind));
+    for Parameter { name: network, .. } in networks {
+        let sources = arguments.sources.iter().chain(&arguments.nixpkgs).map(|(name, _)| name);
+        let vlans = arguments.vlans.iter().flatten().map(|(name, _)| name);
+        if let Some(name) = sources.chain(vlans).find(|name| *name == network) {
+            let why = format!("`{name}` is the network of the machines, and is not built: remove this");
+            return Err(syn::Error::new(name.span(), why));
+        }
+    }
 
     let name = &function.sig.ident;
     let text = name.to_string();
@@ -177,6 +193,11 @@ pub fn moment(from: Option<&Start>) -> TokenStream {
             quote!(::nixvm_test::__private::Start::Checkpoint(&#path))
         }
     }
+}
+
+/// Whether a parameter's type is the network of the scenario, by its name.
+fn is_network(kind: &syn::Type) -> bool {
+    matches!(kind, syn::Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Network"))
 }
 
 /// Returns a parameter's name, without the underscore that marks an unused one.

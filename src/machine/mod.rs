@@ -59,7 +59,7 @@ use crate::{Event, Events, Result, Speed};
 
 pub(crate) use lifecycle::alone::Alone;
 pub(crate) use lifecycle::boot::keep_as_it_comes;
-pub(crate) use networks::{Card, Networks, serve_dhcp};
+pub(crate) use networks::{Addresses, Card, Networks, serve_dhcp};
 pub(crate) use replay::answers::Replay;
 
 use commands::channels::Channels;

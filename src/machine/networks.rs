@@ -35,7 +35,15 @@ pub(crate) struct Card {
     /// Its MAC address in lower case.
     pub(crate) mac: String,
     /// `None` for a card that gets no address.
-    pub(crate) addresses: Option<(Ipv4Addr, Ipv6Addr)>,
+    pub(crate) addresses: Option<Addresses>,
+}
+
+/// The addresses of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Addresses {
+    pub(crate) ipv4: Ipv4Addr,
+    /// `None` for one that comes by DHCP.
+    pub(crate) ipv6: Option<Ipv6Addr>,
 }
 
 /// A VLAN as its number.
@@ -106,7 +114,7 @@ impl Networks {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when there is none.
-    pub(crate) fn addresses(&self, vlan: Option<VlanId>, machine: &str) -> Result<(Ipv4Addr, Ipv6Addr)> {
+    pub(crate) fn addresses(&self, vlan: Option<VlanId>, machine: &str) -> Result<Addresses> {
         let mut cards = self.cards.iter().filter(|card| vlan.is_none_or(|vlan| card.vlan == vlan)).peekable();
         if cards.peek().is_none() {
             return Err(no_card(machine, vlan, &self.cards));
@@ -114,8 +122,21 @@ impl Networks {
         cards.find_map(|card| card.addresses).ok_or_else(|| {
             let summary = format!("{machine} has no address of the scenario's network there");
             Error::new(ErrorKind::Usage, summary).likely_cause(
-                "its configuration says so: `virtualisation.interfaces.<name>.assignIP = false`",
+                "its configuration says so (`virtualisation.interfaces.<name>.assignIP = false`), or it was built without \
+                 nixvm-test's network module and `dhcp = false`",
             )
+        })
+    }
+
+    /// Returns the IPv6 address of the first such card.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is none.
+    pub(crate) fn ipv6(&self, vlan: Option<VlanId>, machine: &str) -> Result<Ipv6Addr> {
+        self.addresses(vlan, machine)?.ipv6.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("{machine} has no IPv6 address of the scenario's network"))
+                .likely_cause("it was built without nixvm-test's network module, and DHCP gives it an IPv4 address alone")
+                .next_step("build it with `nixvm-test build --network`")
         })
     }
 }

@@ -5,6 +5,7 @@
 #   name=NAME                     the host name, for a configuration that sets none
 #   card=MAC/NAME/IPV4/IPV6       a card; its addresses may be empty
 #   host=ADDRESS/NAME[/NAME...]   a line of /etc/hosts
+#   away=NETWORK                  a network of the scenario that the machine is not on
 #
 # So a configuration has one store path, whatever the scenario. Without that text everything is as the configuration has it.
 #
@@ -113,7 +114,7 @@ let
       local entries entry address names
       local label='[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?'
       local card='^(52:54:00:12:[0-9a-f]{2}:[0-9a-f]{2})/([A-Za-z0-9_][A-Za-z0-9_.-]{0,14})/([0-9.]{7,15})?/([0-9a-f:]{2,39})?$'
-      name= cards=() hosts=()
+      name= cards=() hosts=() away=()
       IFS=';' read -r -a entries <<<"$1"
       for entry in "''${entries[@]}"; do
         case $entry in
@@ -128,6 +129,12 @@ let
             if [[ ''${entry#host=} =~ ^([0-9a-fA-F:.]{2,39})/([A-Za-z0-9_./-]*[A-Za-z0-9_.-])$ ]]; then
               address=''${BASH_REMATCH[1]} names=''${BASH_REMATCH[2]}
               hosts+=("$address ''${names//\// }")
+              continue
+            fi
+            ;;
+          away=*)
+            if [[ ''${entry#away=} =~ ^[0-9a-f.:]{3,39}/[0-9]{1,3}$ ]]; then
+              away+=("''${entry#away=}")
               continue
             fi
             ;;
@@ -184,7 +191,8 @@ let
         # Not for what is made of a card: a VLAN has its MAC address, too.
         rules+="ACTION==\"add\", SUBSYSTEM==\"net\", DEVPATH!=\"/devices/virtual/*\", ATTR{address}==\"$mac\", NAME=\"$card\"${lib.optionalString ((networking.networkmanager.ensureProfiles.profiles or { }) == { }) ", ENV{NM_UNMANAGED}=\\\"1\\\""}"$'\n'
         if [ "$four$six" = -- ]; then continue; fi
-        addresses=
+        # Addresses stay while the cable is pulled: without them, traffic for this network would leave by another card.
+        addresses=$'[Network]\nConfigureWithoutCarrier=yes\nIgnoreCarrierLoss=yes\n'
         if [ "$four" != - ]; then addresses+=$'[Address]\n'"Address=$four/24"$'\n'; fi
         if [ "$six" != - ]; then addresses+=$'[Address]\n'"Address=$six/64"$'\nDuplicateAddressDetection=none\n'; fi
         # A file of the same name below /etc, of the configuration's own, goes before this one.
@@ -212,6 +220,7 @@ let
       done
       printf '%s' "$rules" | replace /run/udev/rules.d/70-nixvm-network.rules
       printf '%s' "$effective" | replace "$folder/cards"
+      if [ "''${#away[@]}" != 0 ]; then printf '%s\n' "''${away[@]}"; fi | replace "$folder/away"
       ${lib.optionalString (dhcpcd != [ ]) ''
         mkdir -p /run/systemd/system/dhcpcd.service.d
         {
@@ -299,6 +308,13 @@ let
         added+="$six/64 dev $card"$'\n'
       fi
     done
+    # A network that the machine is not on is not looked for elsewhere, such as behind QEMU's user network. A route by a
+    # router is preferred to this one, and systemd-networkd leaves those of the kernel.
+    six=$(cat /proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null)
+    while read -r line; do
+      if [[ $line == *:* && $six != 0 ]]; then continue; fi
+      if [ -n "$line" ]; then batch+="route replace unreachable $line metric 4294967295 proto kernel"$'\n'; fi
+    done <"$folder/away"
     # After a switch, addresses that are no longer to be there.
     if [ -e "$folder/added" ]; then old=$(<"$folder/added"); fi
     while read -r line; do

@@ -196,7 +196,7 @@ mod tests {
     }
 
     const TEXT: &[u8] =
-        b"name=client;card=52:54:00:12:01:01/eth1/192.168.1.1/2001:db8:1::1;card=52:54:00:12:02:01/lan0//;\
+        b"name=client;card=52:54:00:12:01:01/eth1/192.168.1.1/2001:db8:1::1;card=52:54:00:12:02:01/lan0//;away=192.168.7.0/24;away=2001:db8:7::/64;\
         host=192.168.1.1/client;host=2001:db8:1::2/server/server.example.org";
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         assert!(rules.contains(r#"ATTR{address}=="52:54:00:12:02:01", NAME="lan0""#), "{rules}");
         assert_eq!(
             machine.file("run/systemd/network/40-eth1.network.d/nixvm-network.conf"),
-            "[Network]\nDHCP=no\n[Address]\nAddress=192.168.1.1/24\n[Address]\nAddress=2001:db8:1::1/64\n\
+            "[Network]\nDHCP=no\n[Network]\nConfigureWithoutCarrier=yes\nIgnoreCarrierLoss=yes\n[Address]\nAddress=192.168.1.1/24\n[Address]\nAddress=2001:db8:1::1/64\n\
              DuplicateAddressDetection=none\n"
         );
         assert!(!machine.folder.path().join("run/systemd/network/40-lan0.network").exists());
@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(
             said,
             "ip link set dev eth7 down\nip link set dev eth7 name eth1\nip -force -batch -\nlink set dev eth1 up\n\
-             address replace 192.168.1.1/24 brd + dev eth1\naddress replace 2001:db8:1::1/64 dev eth1 nodad\n"
+             address replace 192.168.1.1/24 brd + dev eth1\naddress replace 2001:db8:1::1/64 dev eth1 nodad\n\
+             route replace unreachable 192.168.7.0/24 metric 4294967295 proto kernel\n"
         );
         assert!(output.status.success());
     }
@@ -350,7 +351,7 @@ mod tests {
         machine.read(TEXT);
         assert_eq!(
             machine.file("run/systemd/network/40-eth1.network.d/nixvm-network.conf"),
-            "[Address]\nAddress=192.168.1.1/24\n"
+            "[Network]\nConfigureWithoutCarrier=yes\nIgnoreCarrierLoss=yes\n[Address]\nAddress=192.168.1.1/24\n"
         );
     }
 
@@ -365,7 +366,10 @@ mod tests {
             machine.write("sys/class/net/lan0/address", "52:54:00:12:02:01\n");
             machine.write("sys/class/net/lan0/device", "");
             let output = machine.run("up");
-            assert_eq!(String::from_utf8_lossy(&output.stdout), "ip -force -batch -\n");
+            assert_eq!(
+                String::from_utf8_lossy(&output.stdout),
+                "ip -force -batch -\nroute replace unreachable 192.168.7.0/24 metric 4294967295 proto kernel\n"
+            );
             assert!(output.status.success());
         }
     }

@@ -79,6 +79,17 @@ pub enum Dhcp {
     OffOn(&'static [u8]),
 }
 
+impl Dhcp {
+    /// Whether there is a server on this VLAN.
+    pub(super) fn is_on(self, vlan: u8) -> bool {
+        match self {
+            Self::On => true,
+            Self::Off => false,
+            Self::OffOn(numbers) => !numbers.contains(&vlan),
+        }
+    }
+}
+
 /// A machine or a system that a scenario takes.
 #[derive(Debug)]
 pub struct Parameter {

@@ -3,15 +3,16 @@
 //! Numbers, addresses and names of cards are those of NixOS's own tests (nixpkgs: nixos/lib/testing/network.nix), so the
 //! literal addresses of such a test stay true.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::registry::{Dhcp, Scenario};
 use crate::beneath::Beneath;
-use crate::machine::{Card, Networks, serve_dhcp};
+use crate::machine::{Addresses, Card, Networks, serve_dhcp};
 use crate::network::{Lease, Switch, VlanId};
 use crate::presence::is_absent;
 use crate::{BuiltVm, Error, ErrorKind, Events, Result, text};
@@ -28,7 +29,6 @@ const MACHINES: usize = 254;
 /// The networks of a scenario.
 pub(crate) struct Topology {
     machines: Vec<Wired>,
-    dhcp: Dhcp,
 }
 
 /// A machine and its cards.
@@ -56,7 +56,7 @@ struct Declared {
 #[serde(rename_all = "camelCase")]
 struct DeclaredCard {
     name: String,
-    vlan: u8,
+    vlan: u64,
     #[serde(rename = "assignIP")]
     assign_ip: bool,
 }
@@ -105,14 +105,16 @@ impl Topology {
         sorted.sort_unstable();
         let mut machines = Vec::new();
         for (name, vm) in names.iter().zip(vms) {
-            let declared = vm.map_or_else(|| Ok(Declared::without_module()), Declared::of)?;
+            // A VM that is not known is taken for one with the module, as a scenario builds it.
+            let unknown = || Ok(Declared { has_module: true, ..Declared::without_module() });
+            let declared = vm.map_or_else(unknown, Declared::of)?;
             let number = sorted.iter().position(|other| other == name).unwrap_or_default() + 1;
             let number = u8::try_from(number).unwrap_or(u8::MAX);
             let vlans = given.iter().find(|(its, _)| its == name).map(|(_, vlans)| *vlans);
-            let cards = cards(number, vlans, &declared)?;
+            let cards = cards(name, number, vlans, &declared, dhcp)?;
             machines.push(Wired { name: (*name).to_owned(), declared, cards });
         }
-        Ok(Self { machines, dhcp })
+        Ok(Self { machines })
     }
 
     /// Returns the networks of machines that a person starts together, in their order, as if they were those of a
@@ -166,18 +168,12 @@ impl Topology {
 
     /// Returns the addresses that a machine without the module gets from a DHCP server.
     fn leases(&self, machine: &Wired) -> Vec<(VlanId, Lease)> {
-        let has_server = |card: &&Card| match self.dhcp {
-            Dhcp::On => true,
-            Dhcp::Off => false,
-            Dhcp::OffOn(numbers) => !numbers.contains(&card.vlan.get()),
-        };
         let lease = |card: &Card| {
-            let (address, _) = card.addresses?;
-            let host_name = Some(machine.host_name());
+            let (address, host_name) = (card.addresses?.ipv4, Some(machine.host_name()));
             Some((card.vlan, Lease { mac: octets(&card.mac)?, address, host_name }))
         };
         let cards = machine.cards.iter().filter(|_| !machine.declared.has_module);
-        cards.filter(has_server).filter_map(lease).collect()
+        cards.filter_map(lease).collect()
     }
 
     /// Returns what the guest of `machine` is told: see `src/nix/network.nix`, which reads it.
@@ -185,18 +181,25 @@ impl Topology {
         let mut told = format!("name={}", machine.host_name());
         for card in machine.cards.iter() {
             let Card { mac, name, addresses, .. } = card;
-            let _ = match addresses {
-                Some((ipv4, ipv6)) => write!(told, ";card={mac}/{name}/{ipv4}/{ipv6}"),
-                None => write!(told, ";card={mac}/{name}//"),
-            };
+            let ipv4 = addresses.map_or_else(String::new, |its| its.ipv4.to_string());
+            let ipv6 = addresses.and_then(|its| its.ipv6).map_or_else(String::new, |ipv6| ipv6.to_string());
+            let _ = write!(told, ";card={mac}/{name}/{ipv4}/{ipv6}");
+        }
+        let is_on = |vlan: &u8| machine.cards.iter().any(|card| card.vlan.get() == *vlan);
+        let all = self.machines.iter().flat_map(|other| other.cards.iter().map(|card| card.vlan.get()));
+        for vlan in all.filter(|vlan| !is_on(vlan)).collect::<BTreeSet<u8>>() {
+            let _ = write!(told, ";away=192.168.{vlan}.0/24;away=2001:db8:{vlan}::/64");
         }
         // By name, so that the order of a scenario's parameters makes no difference.
         let mut others: Vec<&Wired> = self.machines.iter().collect();
         others.sort_unstable_by_key(|other| &other.name);
         for other in others {
-            let Some((ipv4, ipv6)) = other.address_for(machine) else { continue };
+            let Some(Addresses { ipv4, ipv6 }) = other.address_for(machine) else { continue };
             let names = self.names(other).join("/");
-            let _ = write!(told, ";host={ipv4}/{names};host={ipv6}/{names}");
+            let _ = write!(told, ";host={ipv4}/{names}");
+            if let Some(ipv6) = ipv6 {
+                let _ = write!(told, ";host={ipv6}/{names}");
+            }
         }
         told
     }
@@ -233,7 +236,7 @@ impl Wired {
     }
 
     /// Returns the addresses under which `other` finds it: on the first VLAN that both are on, else its first ones.
-    fn address_for(&self, other: &Self) -> Option<(Ipv4Addr, Ipv6Addr)> {
+    fn address_for(&self, other: &Self) -> Option<Addresses> {
         let is_shared = |card: &&Card| other.cards.iter().any(|its| its.vlan == card.vlan);
         let with_address = || self.cards.iter().filter(|card| card.addresses.is_some());
         with_address().find(is_shared).or_else(|| with_address().next())?.addresses
@@ -241,33 +244,44 @@ impl Wired {
 }
 
 /// Returns the cards of the `number`th machine. `vlans` are those of the scenario's attribute.
-fn cards(number: u8, vlans: Option<&[u8]>, declared: &Declared) -> Result<Arc<[Card]>> {
-    let card = |name: String, vlan: u8, assign_ip: bool| {
-        let id = VlanId::new(vlan).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Usage,
-                "a configuration has a card on VLAN 0: they are numbered from 1 to 255",
-            )
+fn cards(
+    machine: &str,
+    number: u8,
+    vlans: Option<&[u8]>,
+    declared: &Declared,
+    dhcp: Dhcp,
+) -> Result<Arc<[Card]>> {
+    let card = |name: String, vlan: u64, assign_ip: bool| {
+        let known = u8::try_from(vlan).ok().and_then(|vlan| Some((vlan, VlanId::new(vlan)?)));
+        let (vlan, id) = known.ok_or_else(|| {
+            let summary = format!(
+                "the configuration of {machine} has a card on VLAN {vlan}: they are numbered from 1 to 255"
+            );
+            Error::new(ErrorKind::Usage, summary)
         })?;
         if name.len() > LONGEST_CARD_NAME {
             let summary = format!(
-                "a configuration has the network card {name}: Linux takes at most {LONGEST_CARD_NAME} characters"
+                "the configuration of {machine} has the network card {name}: Linux takes at most {LONGEST_CARD_NAME} characters"
             );
             return Err(Error::new(ErrorKind::Usage, summary)
                 .next_step("give the card of `virtualisation.interfaces` a shorter name"));
         }
         // The digits are decimal ones in both, as in NixOS's tests.
         let ipv6 = format!("2001:db8:{vlan}::{number}").parse();
-        let addresses = match (assign_ip, ipv6) {
-            (true, Ok(ipv6)) => Some((Ipv4Addr::new(192, 168, vlan, number), ipv6)),
-            (_, _) => None,
+        let ipv4 = Ipv4Addr::new(192, 168, vlan, number);
+        let addresses = match (assign_ip, declared.has_module) {
+            (true, true) => Some(Addresses { ipv4, ipv6: ipv6.ok() }),
+            (true, false) if dhcp.is_on(vlan) => Some(Addresses { ipv4, ipv6: None }),
+            _ => None,
         };
         Ok(Card { name, vlan: id, mac: format!("52:54:00:12:{vlan:02x}:{number:02x}"), addresses })
     };
     let cards: Vec<Card> = match vlans {
         Some(vlans) => {
             let numbered = (1..).zip(vlans);
-            numbered.map(|(place, vlan)| card(format!("eth{place}"), *vlan, true)).collect::<Result<_>>()?
+            numbered
+                .map(|(place, vlan)| card(format!("eth{place}"), u64::from(*vlan), true))
+                .collect::<Result<_>>()?
         }
         None => {
             let declared = declared.cards.iter();
@@ -278,7 +292,10 @@ fn cards(number: u8, vlans: Option<&[u8]>, declared: &Declared) -> Result<Arc<[C
         let before = &cards[..at];
         // The MAC address of a card is that of the machine on the VLAN.
         if before.iter().any(|other| other.vlan == card.vlan || other.name == card.name) {
-            let summary = format!("a configuration has two cards: {} on VLAN {}", card.name, card.vlan.get());
+            let (name, vlan) = (&card.name, card.vlan.get());
+            let summary = format!(
+                "the configuration of {machine} has two cards with one VLAN or name: {name} on VLAN {vlan}"
+            );
             return Err(Error::new(ErrorKind::Usage, summary)
                 .likely_cause(
                     "`virtualisation.vlans` and `virtualisation.interfaces` give a name or a VLAN twice",
@@ -398,6 +415,7 @@ mod tests {
         assert_eq!(
             networks[1].told.as_deref().unwrap(),
             "name=client;card=52:54:00:12:01:01/eth1/192.168.1.1/2001:db8:1::1;\
+             away=192.168.20.0/24;away=2001:db8:20::/64;\
              host=192.168.1.1/client;host=2001:db8:1::1/client;\
              host=192.168.1.2/store.example.org/store/db;host=2001:db8:1::2/store.example.org/store/db;\
              host=192.168.1.3/web-server/web_server;host=2001:db8:1::3/web-server/web_server"
@@ -431,13 +449,21 @@ mod tests {
         // db is on no VLAN, and knows the first addresses of the others.
         let told = networks[2].told.as_deref().unwrap();
         assert!(told.contains("host=192.168.2.3/web-server/"), "{told}");
+        // A network that it is not on is not behind another card of it.
+        let away = |at: usize| {
+            let told = networks[at].told.as_deref().unwrap();
+            told.split(';').filter_map(|entry| entry.strip_prefix("away=")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(away(2), "192.168.1.0/24 2001:db8:1::/64 192.168.2.0/24 2001:db8:2::/64");
+        assert_eq!((away(0), away(1)), (String::new(), "192.168.2.0/24 2001:db8:2::/64".to_owned()));
     }
 
     #[test]
     fn a_machine_without_the_module_gets_its_address_by_dhcp() {
         let (_folder, plain) = built(Some(PLAIN));
         let (_other, without) = built(None);
-        let topology = Topology::of(&three(), &[Some(&plain), Some(&without), None]).unwrap().unwrap();
+        let topology =
+            Topology::of(&three(), &[Some(&plain), Some(&without), Some(&without)]).unwrap().unwrap();
         let networks = topology.networks(None);
         let leases = |at: usize| -> Vec<_> {
             networks[at].leases.iter().map(|(_, lease)| (lease.mac[5], lease.address)).collect()
@@ -447,10 +473,14 @@ mod tests {
             (leases(1), networks[1].told.is_some()),
             (vec![(1, Ipv4Addr::new(192, 168, 1, 1))], false)
         );
+        // It gets no IPv6 address, and the others are told of none.
+        assert!(
+            networks[0].told.as_deref().unwrap().contains("host=192.168.1.1/client;host=192.168.1.2/db;")
+        );
         assert_eq!(leases(2), [(2, Ipv4Addr::new(192, 168, 1, 2))]);
         for dhcp in [Dhcp::Off, Dhcp::OffOn(&[1])] {
             let scenario = Scenario { dhcp, ..three() };
-            let topology = Topology::of(&scenario, &[None; 3]).unwrap().unwrap();
+            let topology = Topology::of(&scenario, &[Some(&without); 3]).unwrap().unwrap();
             let networks = topology.networks(None);
             assert!(networks.iter().all(|its| its.leases.is_empty()), "{dhcp:?}");
         }
@@ -474,10 +504,11 @@ mod tests {
 
     #[test]
     fn templates_of_machines_with_other_leases_are_told_apart() {
+        let (_folder, without) = built(None);
         let key = |dhcp: Dhcp, parameters: &'static [Parameter]| {
             let vlans: &[(&str, &[u8])] = &[("client", &[1, 2])];
             let scenario = Scenario { dhcp, parameters, vlans: Some(vlans), ..Scenario::sample() };
-            let topology = Topology::of(&scenario, &vec![None; parameters.len()]).unwrap().unwrap();
+            let topology = Topology::of(&scenario, &vec![Some(&without); parameters.len()]).unwrap().unwrap();
             topology.networks(None)[0].key()
         };
         static CLIENT: [Parameter; 1] = [machine("client")];
@@ -511,7 +542,7 @@ mod tests {
         let text = r#"{"version":1,"hostName":"","domain":"","cards":[]}"#;
         let (_folder, vm) = built(Some(text));
         let topology = Topology::of(&three(), &[Some(&vm), None, None]).unwrap().unwrap();
-        assert_eq!(topology.machines[0].names(), ["web-server", "web_server"]);
+        assert_eq!(topology.names(&topology.machines[0]), ["web-server", "web_server"]);
     }
 
     #[test]
@@ -539,7 +570,7 @@ mod tests {
             {"name":"eth2","vlan":1,"assignIP":true}]}"#;
         let (_folder, vm) = built(Some(twice));
         let error = Topology::of(&three(), &[Some(&vm), None, None]).err().unwrap();
-        assert!(error.to_string().contains("two cards: eth2 on VLAN 1"), "{error}");
+        assert!(error.to_string().contains("two cards with one VLAN or name: eth2 on VLAN 1"), "{error}");
         let none = r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"eth1","vlan":0,"assignIP":true}]}"#;
         let (_folder, vm) = built(Some(none));
         assert!(

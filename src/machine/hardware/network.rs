@@ -23,7 +23,7 @@ impl Machine {
     /// # Ok(()) }
     /// ```
     pub fn address(&self) -> Result<Ipv4Addr> {
-        Ok(self.networks()?.addresses(None, self.name())?.0)
+        Ok(self.networks()?.addresses(None, self.name())?.ipv4)
     }
 
     /// Returns its IPv4 address on a VLAN, `192.168.V.N`.
@@ -31,7 +31,7 @@ impl Machine {
     /// # Errors
     /// Those of [`Machine::address`].
     pub fn address_on(&self, vlan: u8) -> Result<Ipv4Addr> {
-        Ok(self.networks()?.addresses(Some(networks::vlan(vlan)?), self.name())?.0)
+        Ok(self.networks()?.addresses(Some(networks::vlan(vlan)?), self.name())?.ipv4)
     }
 
     /// Returns its IPv6 address on the networks of its scenario, `2001:db8:V::N`.
@@ -39,7 +39,7 @@ impl Machine {
     /// # Errors
     /// Those of [`Machine::address`].
     pub fn ipv6_address(&self) -> Result<Ipv6Addr> {
-        Ok(self.networks()?.addresses(None, self.name())?.1)
+        self.networks()?.ipv6(None, self.name())
     }
 
     /// Returns its IPv6 address on a VLAN, `2001:db8:V::N`.
@@ -47,7 +47,7 @@ impl Machine {
     /// # Errors
     /// Those of [`Machine::address`].
     pub fn ipv6_address_on(&self, vlan: u8) -> Result<Ipv6Addr> {
-        Ok(self.networks()?.addresses(Some(networks::vlan(vlan)?), self.name())?.1)
+        self.networks()?.ipv6(Some(networks::vlan(vlan)?), self.name())
     }
 
     pub(super) fn networks(&self) -> Result<&Networks> {

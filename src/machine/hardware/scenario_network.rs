@@ -74,6 +74,10 @@ impl Network {
     async fn set_link(&self, machine: &Machine, vlan: u8, up: bool) -> Result {
         let number = self.card(machine, vlan)? + 1;
         let life = machine.life();
+        if life.replay().is_none() && life.qemu.exit().borrow().is_some() {
+            let summary = format!("{} is off: its cables can't be changed", machine.name());
+            return Err(Error::new(ErrorKind::SessionEnded, summary).next_step("start it: `start()`"));
+        }
         let what = match up {
             true => format!("plug into VLAN {vlan}"),
             false => format!("unplug from VLAN {vlan}"),

@@ -280,8 +280,8 @@ fn mistakes_in_the_attribute_are_shown_where_they_are() {
             "#[scenario(timout = \"5m\")]\nasync fn a() {}",
             "2:12",
             "unknown argument `timout`: did you mean `timeout`? there are `allow(\"segfault\")`, `budget(boot = \"20s\")`, \
-             `configuration = \"FILE.nix\"`, `cores = 2`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, \
-             `memory = \"2G\"`, `nixpkgs(PARAMETER = \"channel:nixos-26.05\")`, `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`",
+             `configuration = \"FILE.nix\"`, `cores = 2`, `dhcp = false`, `from = logged_in(\"alice\", \"test\")`, `ignore = \"why\"`, \
+             `memory = \"2G\"`, `nixpkgs(PARAMETER = \"channel:nixos-26.05\")`, `passphrase = \"open sesame\"`, `retries = 2`, `timeout = \"5m\"`, `vlans(PARAMETER = [1, 2])`",
         ),
         (
             "#[scenario(nixpkgs = \"standin\")]\nasync fn a() {}",
