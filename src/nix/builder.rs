@@ -140,8 +140,8 @@ impl Builder {
 
     /// Builds `source`, or opens it if it is already built.
     ///
-    /// Sends [`Event::BuildStarted`], then an [`Event::BuildLine`] for every line that Nix and the builders print, and
-    /// [`Event::BuildFinished`] at the end. Dropping the future ends Nix and its builders. Must be called on a tokio
+    /// Sends [`BuildStarted`](crate::Event::BuildStarted), then an [`BuildLine`](crate::Event::BuildLine) for every line that Nix and the builders print, and
+    /// [`BuildFinished`](crate::Event::BuildFinished) at the end. Dropping the future ends Nix and its builders. Must be called on a tokio
     /// runtime.
     ///
     /// # Errors

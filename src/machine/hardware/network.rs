@@ -56,7 +56,7 @@ impl Machine {
 
     /// Cuts the network: unplugs the cable of every card on a network of the scenario, as the NixOS test driver does. The
     /// guest sees that the link is down. For a machine without such a card, it unplugs every network card, and forwarded
-    /// ports don't work either, until [`Machine::unblock`]. [`Network::unplug`] is about one VLAN.
+    /// ports don't work either, until [`Machine::unblock`]. [`Network::unplug`](crate::machine::Network::unplug) is about one VLAN.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] when the machine has no network card, [`crate::ErrorKind::QemuGone`].
