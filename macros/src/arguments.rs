@@ -171,6 +171,13 @@ enum Networks {
     WithoutDhcp(WithoutDhcp),
 }
 
+impl Argument {
+    /// Returns an argument without a value.
+    fn named(name: Ident) -> Self {
+        Self { name, value: None, list: None, pairs: None, networks: None }
+    }
+}
+
 impl Parse for Argument {
     fn parse(input: ParseStream) -> Result<Self> {
         let name: Ident = input
@@ -185,7 +192,7 @@ impl Parse for Argument {
                 _ => None,
             };
             if networks.is_some() {
-                return Ok(Self { name, value: None, list: None, pairs: None, networks });
+                return Ok(Self { networks, ..Self::named(name) });
             }
             if name == "budget" || name == "nixpkgs" {
                 let pair = |input: ParseStream| {
@@ -194,23 +201,11 @@ impl Parse for Argument {
                     Ok((part, input.parse()?))
                 };
                 let pairs = content.parse_terminated(pair, Token![,])?;
-                return Ok(Self {
-                    name,
-                    value: None,
-                    list: None,
-                    pairs: Some(pairs.into_iter().collect()),
-                    networks: None,
-                });
+                return Ok(Self { pairs: Some(pairs.into_iter().collect()), ..Self::named(name) });
             }
             let list = Punctuated::<LitStr, Token![,]>::parse_terminated(&content)
                 .map_err(|error| Error::new(error.span(), format!("expected strings: `{name}(\"…\")`")))?;
-            return Ok(Self {
-                name,
-                value: None,
-                list: Some(list.into_iter().collect()),
-                pairs: None,
-                networks: None,
-            });
+            return Ok(Self { list: Some(list.into_iter().collect()), ..Self::named(name) });
         }
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
@@ -220,7 +215,7 @@ impl Parse for Argument {
         } else {
             return Err(input.error(format!("expected `{name} = \"…\"`")));
         };
-        Ok(Self { name, value, list: None, pairs: None, networks: None })
+        Ok(Self { value, ..Self::named(name) })
     }
 }
 

@@ -31,7 +31,7 @@ async fn a_firewall_opens_one_port(
     server.succeed("curl --silent --fail http://localhost:8080/").await?;
     client.fail("curl --silent --fail --max-time 3 http://server:8080/").await?;
 
-    // The machine without a card reaches nobody, and has no address.
+    // The machine without a card has no address, and reaches no other machine.
     assert_eq!(island.address().unwrap_err().kind(), ErrorKind::Usage);
     // QEMU's user network may lead to a real 192.168.1.1, which is another machine.
     island.fail("ip route get 192.168.1.1").await?;
@@ -77,7 +77,7 @@ async fn a_router_translates_addresses(
 
     let counts = network.counts(&client, 1).await?;
     assert!(counts.sent > 0 && counts.received > 0, "{counts:?}");
-    // The server has no cable on VLAN 1, and looks for nobody of it elsewhere.
+    // The server has no cable on VLAN 1, and does not send traffic for VLAN 1 by another card.
     server.succeed("ip route get 192.168.1.1 | grep -F 'dev eth2'").await?;
     server.fail("ping -c 1 -W 2 client").await?;
 

@@ -56,8 +56,7 @@ pub async fn connect(machines: Vec<(Machine, RawConsole)>, also: &str, ending: E
 
 impl Shown {
     fn enter(&mut self, terminal: &Terminal) {
-        let leaves = "ctrl-] leaves it";
-        terminal.show(&format!("on the console of {}; {leaves}\n\n", self.machine.name()));
+        terminal.show(&format!("on the console of {}; ctrl-] leaves it\n\n", self.machine.name()));
         if std::mem::replace(&mut self.was_shown, true) {
             // What it printed since comes by itself.
             return;

@@ -71,7 +71,7 @@ impl Forwarding {
         if frame::changes_topology(bytes) {
             vlan.stations.clear();
         }
-        // A group does not send frames. Whoever forges that must not become the way to the group.
+        // A group does not send frames. A machine that forges one must not become the port of the group.
         if !frame::is_group(source) {
             vlan.stations.learn(Station { address: source, tags }, from, now);
         }

@@ -206,7 +206,7 @@ impl Lines {
         self.servers.clear();
     }
 
-    /// Does what there is to do at a socket. `buffer` is longer than the longest frame.
+    /// Handles a socket that is ready. `buffer` is longer than the longest frame.
     pub(super) fn ready(&mut self, key: Key, flags: EventFlags, buffer: &mut [u8]) {
         if flags.contains(EventFlags::OUT) {
             self.writable(key);

@@ -105,7 +105,7 @@ impl Shared {
         self.lines().close();
     }
 
-    /// Waits until a socket is ready, and does what there is to do.
+    /// Waits until a socket is ready, and handles it.
     fn turn(&self, events: &mut [MaybeUninit<Event>], buffer: &mut [u8]) -> Result<(), Errno> {
         let limit = self.poller.limit().map(|limit| Timespec {
             tv_sec: limit.as_secs().cast_signed(),

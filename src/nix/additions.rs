@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::network;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Events, Result};
 
 /// A module for the VM variant of a configuration.
 const CLONABLE: &str = include_str!("clonable.nix");
@@ -29,6 +29,8 @@ pub(super) struct Additions {
     pub(super) root_password: bool,
     /// Configurations whose packages the disk image of a VM of the stand-in holds as well.
     pub(super) packages_of: Vec<PathBuf>,
+    /// Notes about additions that were the cause of an error.
+    pub(super) left_out: Vec<String>,
 }
 
 impl Additions {
@@ -50,21 +52,30 @@ impl Additions {
         Ok(())
     }
 
-    /// Returns what is left to add if one of them is the cause of Nix's error, and a note about it; `None` if none is.
-    pub(super) fn without_the_cause_of(&self, error: &Error) -> Option<(Self, String)> {
+    /// Leaves out the addition that is the cause of Nix's error. Returns whether there is one, so that a build without it
+    /// may succeed.
+    pub(super) fn leave_out_the_cause_of(&mut self, error: &Error) -> bool {
         let (said, why) = (error.to_string(), error.summary());
         if self.clones && is_about_clones(&said) {
-            let note = format!("machines boot cold, because the VM can't be built for clones: {why}");
-            return Some((Self { clones: false, ..self.clone() }, note));
+            self.clones = false;
+            self.left_out
+                .push(format!("machines boot cold, because the VM can't be built for clones: {why}"));
+            return true;
         }
         if self.network && (network::is_about_network(&said) || has_words(&said, &[NO_VARIANT])) {
-            let note = format!(
+            self.network = false;
+            self.left_out.push(format!(
                 "machines get their addresses by DHCP and know no names, because the VM can't be built with the module \
                  for networks: {why}"
-            );
-            return Some((Self { network: false, ..self.clone() }, note));
+            ));
+            return true;
         }
-        None
+        false
+    }
+
+    /// Sends a note about each addition that was left out.
+    pub(super) fn tell_what_was_left_out(self, events: &Events) {
+        self.left_out.into_iter().for_each(|note| events.note(note));
     }
 
     /// Returns the module that a host of a flake is extended by; `None` if nothing is added to its VM.

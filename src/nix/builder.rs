@@ -199,22 +199,15 @@ impl Builder {
                 }
                 // The stand-in mounts no folder of the host.
                 additions.clones = self.clonable && !nixpkgs.is_stand_in();
-                let mut notes = Vec::new();
                 let vm = loop {
                     let mut command = commands::configuration(&file, &nixpkgs, store, &place.link);
                     additions.add_to(&mut command)?;
                     match self.run(source, file.parent(), command, &place, events).await {
-                        Err(error) => match additions.without_the_cause_of(&error) {
-                            Some((rest, note)) => {
-                                additions = rest;
-                                notes.push(note);
-                            }
-                            None => return Err(error),
-                        },
+                        Err(error) if additions.leave_out_the_cause_of(&error) => {}
                         built => break built?,
                     }
                 };
-                notes.into_iter().for_each(|note| events.note(note));
+                additions.tell_what_was_left_out(events);
                 vm
             }
             Source::Flake(reference) => self.flake(source, reference, events).await?,

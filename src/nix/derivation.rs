@@ -31,24 +31,16 @@ impl Builder {
             network: self.networked,
             ..Additions::default()
         };
-        let mut notes = Vec::new();
-        loop {
+        let derivation = loop {
             let mut command = commands::derivation(&file, &nixpkgs, store);
             additions.add_to(&mut command)?;
             match self.derived(&file, command).await {
-                Err(refused) => match additions.without_the_cause_of(&refused.error) {
-                    Some((rest, note)) => {
-                        additions = rest;
-                        notes.push(note);
-                    }
-                    None => return Err(refused),
-                },
-                Ok(derivation) => {
-                    notes.into_iter().for_each(|note| events.note(note));
-                    return Ok(derivation);
-                }
+                Err(refused) if additions.leave_out_the_cause_of(&refused.error) => {}
+                derived => break derived?,
             }
-        }
+        };
+        additions.tell_what_was_left_out(events);
+        Ok(derivation)
     }
 
     async fn derived(&self, file: &Path, command: std::process::Command) -> Result<PathBuf, Refused> {

@@ -60,22 +60,14 @@ impl Builder {
             ..Additions::default()
         };
         let build = Build { source, flake: &flake, place: &place, store: Store::find()?, events };
-        let mut notes = Vec::new();
-        loop {
+        let vm = loop {
             match self.with_additions(&build, &additions).await {
-                Err(error) => match additions.without_the_cause_of(&error) {
-                    Some((rest, note)) => {
-                        additions = rest;
-                        notes.push(note);
-                    }
-                    None => return Err(error),
-                },
-                built => {
-                    notes.into_iter().for_each(|note| events.note(note));
-                    return built;
-                }
+                Err(error) if additions.leave_out_the_cause_of(&error) => {}
+                built => break built?,
             }
-        }
+        };
+        additions.tell_what_was_left_out(events);
+        Ok(vm)
     }
 
     async fn with_additions(&self, build: &Build<'_>, additions: &Additions) -> Result<BuiltVm> {

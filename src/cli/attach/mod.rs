@@ -131,7 +131,7 @@ async fn all(
         let networks = switch.as_ref().and_then(|switch| one.networks(switch));
         MachineOptions::new(one.machine()).events(reporter.events()).networks(networks)
     };
-    // None runs before all are there: their moments are the same one.
+    // None runs before all are resumed: a machine that waits would miss what the others send.
     let mut stopped = Vec::new();
     for (one, obstacle) in kept.iter().zip(obstacles) {
         stopped.push(match obstacle {

@@ -1,4 +1,4 @@
-//! The DHCP server, asked as clients do it and as nobody should.
+//! The DHCP server, with the requests of clients and with malformed ones.
 
 use std::net::Ipv4Addr;
 

@@ -36,7 +36,7 @@ impl Machine {
         buffer
     }
 
-    /// Waits until the switch has read so many frames.
+    /// Waits until the switch has read this number of frames.
     fn has_sent(&self, frames: u64) {
         while self.port.counts().received.frames < frames {
             std::thread::yield_now();
