@@ -104,8 +104,12 @@ impl UnitState {
             && matches!(self.active.as_str(), "active" | "reloading" | "refreshing" | "activating")
     }
 
-    /// Whether its main process runs the command that its file had `before`, and not the one that the file has now.
+    /// Whether its main process runs the command that its file had `before`, and not the one that the file has now. A unit
+    /// whose command has ended (`RemainAfterExit=`, such as NixOS's firewall) runs none.
     pub(crate) fn runs_the_command_of(&self, before: &Self) -> bool {
+        if self.sub == "exited" {
+            return false;
+        }
         // A script stands behind its interpreter.
         let runs = |command: &str| {
             let before = self.running.strip_suffix(command);

@@ -526,6 +526,11 @@ stage-2-init: Activation script snippet 'secrets' failed (1)
             let found = state(new, running).runs_the_command_of(&state(old, ""));
             assert_eq!(found, is_stale, "{old} -> {new}, runs {running}");
         }
+        // A oneshot that remains after its exit and was reloaded, and a service whose main process systemd does not know.
+        for (sub, is_stale) in [("exited", false), ("running", true)] {
+            let after = UnitState { sub: sub.to_owned(), ..state("/s/nft -f /b", "") };
+            assert_eq!(after.runs_the_command_of(&state("/s/nft -f /a", "")), is_stale, "{sub}");
+        }
     }
 
     #[test]
