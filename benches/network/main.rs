@@ -96,7 +96,7 @@ async fn transfers() -> Result {
     println!("| the switch | {switched:.2} s |");
     println!("| ratio | {:.2} |", switched / direct);
     for (port, _) in &ports {
-        eprintln!("{}: {:?}", port.label(), port.counts());
+        eprintln!("{}: {:?}", port.name(), port.counts());
     }
     for machine in machines {
         machine.stop().await;

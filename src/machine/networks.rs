@@ -74,7 +74,7 @@ impl Networks {
         let mut cards = Cards { told: self.told.as_deref().map(str::to_owned), ..Cards::default() };
         let mut ports = Vec::new();
         for card in self.cards.iter() {
-            let (port, socket) = switch.plug(card.vlan, &format!("{machine} {}", card.name))?;
+            let (port, socket) = switch.plug(card.vlan, machine)?;
             cards.cards.push((card.mac.to_uppercase(), socket));
             ports.push(port);
         }

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::frame::{self, Frame, Header};
+use super::links::{End, Link, Links};
 use super::queue::Queue;
 use super::stations::{Station, Stations};
-use super::{Counts, Key, VlanId};
+use super::{Counts, Key, LinkCounts, VlanId};
 
 /// All ports of a switch, and what the switch knows of their VLANs.
 #[derive(Debug, Default)]
 pub(super) struct Forwarding {
     ports: HashMap<Key, Port>,
     vlans: HashMap<VlanId, Vlan>,
+    links: Links,
     /// The ports whose queues got their first frame since [`Forwarding::take_waiting`].
     waiting: Vec<Key>,
 }
@@ -21,6 +23,8 @@ pub(super) struct Forwarding {
 struct Port {
     /// None once the other end is gone.
     vlan: Option<VlanId>,
+    /// Who is at the other end.
+    end: End,
     queue: Queue,
     counts: Counts,
 }
@@ -32,9 +36,10 @@ struct Vlan {
 }
 
 impl Forwarding {
-    /// Adds a port to a VLAN.
-    pub(super) fn add(&mut self, port: Key, vlan: VlanId) {
-        let state = Port { vlan: Some(vlan), queue: Queue::default(), counts: Counts::default() };
+    /// Adds a port to a VLAN. `name` is who is at its other end.
+    pub(super) fn add(&mut self, port: Key, vlan: VlanId, name: &str) {
+        let end = self.links.end(name);
+        let state = Port { vlan: Some(vlan), end, queue: Queue::default(), counts: Counts::default() };
         self.ports.insert(port, state);
         self.vlans.entry(vlan).or_default().ports.push(port);
     }
@@ -60,9 +65,9 @@ impl Forwarding {
     /// Takes a frame from the other end of a port to where it belongs: to the port of its destination, or to all other
     /// ports of the VLAN if the destination is a group or not known.
     pub(super) fn receive(&mut self, from: Key, bytes: &[u8], now: Instant) {
-        let Self { ports, vlans, waiting } = self;
-        let Some(port) = ports.get_mut(&from) else { return };
-        let Some(vlan) = port.vlan.and_then(|id| vlans.get_mut(&id)) else { return };
+        let Some(port) = self.ports.get_mut(&from) else { return };
+        let Some(id) = port.vlan else { return };
+        let Some(vlan) = self.vlans.get_mut(&id) else { return };
         let Some(Header { destination, source, tags }) = Header::read(bytes) else {
             port.counts.refused += 1;
             return;
@@ -82,13 +87,45 @@ impl Forwarding {
         let frame = Frame::from(bytes);
         match known {
             Some(to) if to == from => {}
-            Some(to) => deliver(ports, waiting, to, frame),
+            Some(to) => self.send_on(id, from, to, frame),
             None => {
-                for to in vlan.ports.iter().filter(|to| **to != from) {
-                    deliver(ports, waiting, *to, frame.clone());
+                for to in vlan.ports.clone().into_iter().filter(|to| *to != from) {
+                    self.send_on(id, from, to, frame.clone());
                 }
             }
         }
+    }
+
+    /// Sends a frame on the link from one port to another. Each frame passes here once for each port that it is for.
+    fn send_on(&mut self, vlan: VlanId, from: Key, to: Key, frame: Frame) {
+        let (Some(sender), Some(receiver)) = (self.ports.get(&from), self.ports.get(&to)) else { return };
+        let link = Link { vlan, from: sender.end, to: receiver.end };
+        let length = frame.len();
+        let counts = self.links.counts_mut(link);
+        counts.sent.add(length);
+        match self.deliver(to, frame) {
+            true => self.links.counts_mut(link).delivered.add(length),
+            false => self.links.counts_mut(link).dropped.add(length),
+        }
+    }
+
+    /// Takes a frame to the queue of a port. False if it is lost, because the queue is full.
+    fn deliver(&mut self, to: Key, frame: Frame) -> bool {
+        let Some(port) = self.ports.get_mut(&to) else { return false };
+        let length = frame.len();
+        if !port.queue.push(frame) {
+            port.counts.dropped.add(length);
+            return false;
+        }
+        if port.queue.len() == 1 {
+            self.waiting.push(to);
+        }
+        true
+    }
+
+    /// What passed the link from one machine to another on a VLAN so far.
+    pub(super) fn link_counts(&self, vlan: VlanId, from: &str, to: &str) -> LinkCounts {
+        self.links.counts(vlan, from, to)
     }
 
     /// Returns the ports that got frames since the last call.
@@ -126,16 +163,5 @@ impl Forwarding {
     #[cfg(test)]
     pub(super) fn stations(&self, vlan: VlanId) -> usize {
         self.vlans.get(&vlan).map_or(0, |vlan| vlan.stations.len())
-    }
-}
-
-/// Takes a frame to the queue of a port. Each frame passes here once for each port that it reaches.
-fn deliver(ports: &mut HashMap<Key, Port>, waiting: &mut Vec<Key>, to: Key, frame: Frame) {
-    let Some(port) = ports.get_mut(&to) else { return };
-    let length = frame.len();
-    if !port.queue.push(frame) {
-        port.counts.dropped.add(length);
-    } else if port.queue.len() == 1 {
-        waiting.push(to);
     }
 }

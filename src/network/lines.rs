@@ -20,7 +20,7 @@ use rustix::net::{
 use super::dhcp::Server;
 use super::forwarding::Forwarding;
 use super::vde::{Control, Folder, Said, SocketFile};
-use super::{Counts, Key, Lease, VlanId};
+use super::{Counts, Key, Lease, LinkCounts, VlanId};
 use crate::{Error, Result};
 
 /// How many frames of one machine are read before it is another's turn, and how many bytes.
@@ -35,6 +35,10 @@ const BUFFER: usize = 1 << 20;
 
 /// How long no new connections are taken when the host has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The names of ports that are not those of machines. No machine is called so: these are no host names.
+const DHCP_SERVER: &str = "the DHCP server";
+const VDE: &str = "a vde connection";
 
 /// What the thread waits with.
 #[derive(Debug)]
@@ -116,20 +120,20 @@ impl Lines {
     }
 
     /// Adds a port with a socket of its own, and returns the other end.
-    pub(super) fn plug(&mut self, vlan: VlanId) -> io::Result<(Key, OwnedFd)> {
+    pub(super) fn plug(&mut self, vlan: VlanId, name: &str) -> io::Result<(Key, OwnedFd)> {
         // Of the kinds that keep messages apart this one also shows that the other end is gone.
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         for end in [&ours, &theirs] {
             widen(end);
         }
-        Ok((self.add(vlan, ours, Vec::new())?, theirs))
+        Ok((self.add(vlan, name, ours, Vec::new())?, theirs))
     }
 
-    fn add(&mut self, vlan: VlanId, socket: OwnedFd, files: Vec<SocketFile>) -> io::Result<Key> {
+    fn add(&mut self, vlan: VlanId, name: &str, socket: OwnedFd, files: Vec<SocketFile>) -> io::Result<Key> {
         let key = self.next();
         self.poller.add(key, &socket)?;
-        self.forwarding.add(key, vlan);
+        self.forwarding.add(key, vlan, name);
         self.lines.insert(key, Line { socket, full: false, _files: files });
         Ok(key)
     }
@@ -152,13 +156,17 @@ impl Lines {
         self.forwarding.counts(port)
     }
 
+    pub(super) fn link_counts(&self, vlan: VlanId, from: &str, to: &str) -> LinkCounts {
+        self.forwarding.link_counts(vlan, from, to)
+    }
+
     /// Adds the DHCP server of a VLAN, or gives it other leases.
     pub(super) fn serve_dhcp(&mut self, vlan: VlanId, leases: Vec<Lease>) {
         let key = match self.servers.get(&vlan) {
             Some((key, _)) => *key,
             None => {
                 let key = self.next();
-                self.forwarding.add(key, vlan);
+                self.forwarding.add(key, vlan, DHCP_SERVER);
                 key
             }
         };
@@ -357,7 +365,7 @@ impl Lines {
         let folder = self.folders.get(&self.controls.get(&key)?.folder())?;
         let (vlan, (socket, files)) = (folder.vlan(), folder.connect(key, peer)?);
         widen(&socket);
-        let port = self.add(vlan, socket, files).ok()?;
+        let port = self.add(vlan, VDE, socket, files).ok()?;
         let control = self.controls.get_mut(&key)?;
         control.port = Some(port);
         self.folders.get(&control.folder())?.greet(control, key)

@@ -7,6 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `frame.rs`, `stations.rs`, `queue.rs`, `forwarding.rs` | what happens to a frame; no sockets |
+//! | `links.rs` | what passes between two machines, in one direction |
 //! | `lines.rs` | the sockets of ports, and who is served first |
 //! | `worker.rs` | the thread |
 //! | `vde.rs` | ports for programs that expect a vde switch |
@@ -31,6 +32,7 @@ mod dhcp;
 mod forwarding;
 mod frame;
 mod lines;
+mod links;
 mod queue;
 mod stations;
 #[cfg(test)]
@@ -103,6 +105,17 @@ impl Counts {
     }
 }
 
+/// What passed the link from one machine to another on a VLAN.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkCounts {
+    /// The frames that the first machine sent to the second one, or to all.
+    pub sent: Traffic,
+    /// Those of them that the second machine was given.
+    pub delivered: Traffic,
+    /// Those of them that were lost.
+    pub dropped: Traffic,
+}
+
 /// The address that the DHCP server gives to a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -138,13 +151,14 @@ impl Switch {
     }
 
     /// Adds a port to a VLAN, and returns it with the other end: a socket on which one message is one frame. It is meant
-    /// for QEMU's `-netdev dgram,local.type=fd`. `label` names the port in debug output.
+    /// for QEMU's `-netdev dgram,local.type=fd`. `name` is the machine's: what belongs to a link stays when the machine gets
+    /// another port.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`] when the host has no socket for it.
-    pub fn plug(&self, vlan: VlanId, label: &str) -> Result<(Port, OwnedFd)> {
-        let (key, theirs) = self.shared.plug(vlan)?;
-        Ok((Port { shared: self.shared.clone(), key, vlan, label: label.to_owned() }, theirs))
+    pub fn plug(&self, vlan: VlanId, name: &str) -> Result<(Port, OwnedFd)> {
+        let (key, theirs) = self.shared.plug(vlan, name)?;
+        Ok((Port { shared: self.shared.clone(), key, vlan, name: name.to_owned() }, theirs))
     }
 
     /// Makes `folder`, to which programs connect as to a vde switch (`QEMU_VDE_SOCKET_1=FOLDER`). Each connection is a
@@ -159,6 +173,11 @@ impl Switch {
     pub fn serve_vde(&self, vlan: VlanId, folder: &Path) -> Result<VdeFolder> {
         let (key, folder) = self.shared.serve_vde(vlan, folder)?;
         Ok(VdeFolder { shared: self.shared.clone(), key, folder })
+    }
+
+    /// What passed the link from one machine to another on a VLAN so far.
+    pub fn link_counts(&self, vlan: VlanId, from: &str, to: &str) -> LinkCounts {
+        self.shared.link_counts(vlan, from, to)
     }
 
     /// Answers DHCP requests on a VLAN with `leases`, which replace those of an earlier call. Requests of other cards, and
@@ -186,7 +205,7 @@ pub struct Port {
     shared: Arc<Shared>,
     key: Key,
     vlan: VlanId,
-    label: String,
+    name: String,
 }
 
 impl Port {
@@ -195,9 +214,9 @@ impl Port {
         self.vlan
     }
 
-    /// What it was called when it was plugged in.
-    pub fn label(&self) -> &str {
-        &self.label
+    /// The name of the machine at its other end.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What passed it so far, also if the other end or the switch is gone.

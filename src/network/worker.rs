@@ -13,7 +13,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::lines::{Lines, Poller};
-use super::{Counts, Key, Lease, VlanId, frame};
+use super::{Counts, Key, Lease, LinkCounts, VlanId, frame};
 use crate::mutex::lock;
 use crate::{Error, Result, threads};
 
@@ -65,8 +65,8 @@ impl Shared {
         lock(&self.lines)
     }
 
-    pub(super) fn plug(&self, vlan: VlanId) -> Result<(Key, OwnedFd)> {
-        self.lines().plug(vlan).map_err(|error| Error::io("make a port of a network", &error))
+    pub(super) fn plug(&self, vlan: VlanId, name: &str) -> Result<(Key, OwnedFd)> {
+        self.lines().plug(vlan, name).map_err(|error| Error::io("make a port of a network", &error))
     }
 
     pub(super) fn unplug(&self, port: Key) {
@@ -75,6 +75,10 @@ impl Shared {
 
     pub(super) fn counts(&self, port: Key) -> Counts {
         self.lines().counts(port)
+    }
+
+    pub(super) fn link_counts(&self, vlan: VlanId, from: &str, to: &str) -> LinkCounts {
+        self.lines().link_counts(vlan, from, to)
     }
 
     pub(super) fn serve_dhcp(&self, vlan: VlanId, leases: Vec<Lease>) {

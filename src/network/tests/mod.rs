@@ -38,7 +38,7 @@ fn tagged(destination: Mac, source: Mac, id: u16, payload: &[u8]) -> Vec<u8> {
 /// The ports 1 to `count` on VLAN 1.
 fn ports(count: u64) -> Forwarding {
     let mut forwarding = Forwarding::default();
-    (1..=count).for_each(|port| forwarding.add(Key(port), vlan(1)));
+    (1..=count).for_each(|port| forwarding.add(Key(port), vlan(1), &format!("machine {port}")));
     forwarding
 }
 

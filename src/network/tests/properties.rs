@@ -60,7 +60,7 @@ impl World {
     fn plug(&mut self, number: u8) {
         self.next_port += 1;
         let key = Key(self.next_port);
-        self.switch.add(key, vlan(number));
+        self.switch.add(key, vlan(number), &format!("machine {key:?}"));
         let (due, possible, last) = Default::default();
         self.machines.push(Machine { key, vlan: number, due, possible, last });
     }
