@@ -146,6 +146,27 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<StepOutput>,
     },
+    /// A scenario changed the faults of its network.
+    NetworkFaults {
+        /// What it did: `partition one | two, three`.
+        text: String,
+        /// The line of the scenario's file, if that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<u32>,
+        /// The links that changed, as they are now.
+        links: Vec<LinkFaults>,
+        /// How many more links changed.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        left_out: usize,
+    },
+    /// What passed the links of a scenario's network. Sent once, when the scenario is over.
+    NetworkCounts {
+        /// The links on which a frame was sent.
+        links: Vec<LinkTraffic>,
+        /// How many more there were.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        left_out: usize,
+    },
     /// A machine has ended.
     MachineStopped {
         /// The machine's name.
@@ -251,6 +272,46 @@ pub struct StepOutput {
     /// Its exit status; `None` if it did not end by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<i32>,
+}
+
+/// The faults of the link from one machine to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkFaults {
+    /// The number of the VLAN.
+    pub vlan: u8,
+    /// The machine that sends.
+    pub from: String,
+    /// The machine that receives.
+    pub to: String,
+    /// Its faults in words: `partition`, `loss 10 %`. Empty when it has none.
+    pub faults: Vec<String>,
+}
+
+/// How many frames passed the link from one machine to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkTraffic {
+    /// The number of the VLAN.
+    pub vlan: u8,
+    /// The machine that sent.
+    pub from: String,
+    /// The machine that received.
+    pub to: String,
+    /// Frames that were sent.
+    pub sent: u64,
+    /// Frames that were delivered.
+    pub delivered: u64,
+    /// Frames that were lost.
+    pub dropped: u64,
+    /// Frames that arrived later.
+    pub delayed: u64,
+    /// Frames that were held back.
+    pub held: u64,
+    /// Frames that arrived twice.
+    pub duplicated: u64,
+    /// Frames that arrived behind the next one.
+    pub reordered: u64,
+    /// Frames that arrived with a wrong bit.
+    pub corrupted: u64,
 }
 
 /// Why a scenario failed.

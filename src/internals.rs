@@ -4,7 +4,9 @@
 #![allow(missing_docs)]
 
 pub use crate::built_vm::BuiltVm;
-pub use crate::event::{Event, Events, Failure, FailureKind, FileKind, Reporter, StepOutput};
+pub use crate::event::{
+    Event, Events, Failure, FailureKind, FileKind, LinkFaults, LinkTraffic, Reporter, StepOutput,
+};
 pub use crate::requested_reports::RequestedReports;
 pub use crate::scenario::EXIT_CODES;
 

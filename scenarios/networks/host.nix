@@ -14,6 +14,8 @@
       ];
       # The address from which a request comes shows whether a router translates it.
       locations."/".return = "200 'hello $remote_addr'";
+      # What a scenario writes there.
+      locations."/large".root = "/srv";
     };
   };
 }

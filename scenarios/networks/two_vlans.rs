@@ -75,7 +75,7 @@ async fn a_router_translates_addresses(
     router.unblock().await?;
     client.wait_until_succeeds(format!("curl --silent --fail http://{}/", server.address_on(2)?)).await?;
 
-    let counts = network.counts(&client, 1).await?;
+    let counts = network.card_counts(&client, 1).await?;
     assert!(counts.sent > 0 && counts.received > 0, "{counts:?}");
     // The server has no cable on VLAN 1, and does not send traffic for VLAN 1 by another card.
     server.succeed("ip route get 192.168.1.1 | grep -F 'dev eth2'").await?;

@@ -71,6 +71,9 @@ pub use checks::console_checks::{ConsoleCheck, Finding, check_console, console_c
 pub use commands::invocation::{Invocation, Stream};
 pub use commands::user::{Commands, User};
 pub use hardware::devices::{DiskSource, PluggedDisk};
+pub use hardware::group::Group;
+pub use hardware::link_counts::LinkCounts;
+pub use hardware::link_faults::LinkLatency;
 pub use hardware::scenario_network::{FrameCounts, Network};
 pub use lifecycle::boot_times::BootTimes;
 pub(crate) use lifecycle::boot_times::speed_of_boot;
@@ -96,6 +99,8 @@ pub(crate) use switch::reach::is_direct as boots_directly;
 pub(crate) use switch::survey::{CRASHES, FAILED, SNIPPETS, Survey};
 pub use switch::{Action, Switch};
 pub use system::System;
+
+pub(crate) use seed::random_number;
 
 use session::shell_line::ShellLine;
 

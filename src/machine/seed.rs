@@ -1,4 +1,4 @@
-//! Random seeds for guests that resume from the same state.
+//! Random seeds: for guests that resume from the same state, and for faults.
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -11,4 +11,10 @@ pub(crate) fn seed() -> [u8; 32] {
         seed[..16].copy_from_slice(&now.as_nanos().to_le_bytes());
     }
     seed
+}
+
+/// Returns a random number that is short enough to be typed.
+pub(crate) fn random_number() -> u64 {
+    let [a, b, c, d, ..] = seed();
+    u32::from_le_bytes([a, b, c, d]).into()
 }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::faults::under_way::Sent;
+use super::faults::{Faults, FaultyLink, Seed};
 use super::frame::{self, Frame, Header};
 use super::links::{End, Link, Links};
 use super::queue::Queue;
 use super::stations::{Station, Stations};
-use super::{Counts, Key, LinkCounts, VlanId};
+use super::{CountedLink, Counts, Key, VlanId};
 
 /// All ports of a switch, and what the switch knows of their VLANs.
 #[derive(Debug, Default)]
@@ -36,6 +38,11 @@ struct Vlan {
 }
 
 impl Forwarding {
+    /// Returns a switch without ports, whose random choices come from a seed.
+    pub(super) fn with_seed(seed: Seed) -> Self {
+        Self { links: Links::with_seed(seed), ..Self::default() }
+    }
+
     /// Adds a port to a VLAN. `name` is who is at its other end.
     pub(super) fn add(&mut self, port: Key, vlan: VlanId, name: &str) {
         let end = self.links.end(name);
@@ -87,26 +94,41 @@ impl Forwarding {
         let frame = Frame::from(bytes);
         match known {
             Some(to) if to == from => {}
-            Some(to) => self.send_on(id, from, to, frame),
+            Some(to) => self.send_on(id, from, to, frame, now),
             None => {
                 for to in vlan.ports.clone().into_iter().filter(|to| *to != from) {
-                    self.send_on(id, from, to, frame.clone());
+                    self.send_on(id, from, to, frame.clone(), now);
                 }
             }
         }
     }
 
     /// Sends a frame on the link from one port to another. Each frame passes here once for each port that it is for.
-    fn send_on(&mut self, vlan: VlanId, from: Key, to: Key, frame: Frame) {
+    fn send_on(&mut self, vlan: VlanId, from: Key, to: Key, frame: Frame, now: Instant) {
         let (Some(sender), Some(receiver)) = (self.ports.get(&from), self.ports.get(&to)) else { return };
         let link = Link { vlan, from: sender.end, to: receiver.end };
-        let length = frame.len();
-        let counts = self.links.counts_mut(link);
-        counts.sent.add(length);
-        match self.deliver(to, frame) {
-            true => self.links.counts_mut(link).delivered.add(length),
-            false => self.links.counts_mut(link).dropped.add(length),
+        match self.links.send(Sent { link, to, frame }, now) {
+            Some(sent) => self.arrive(sent),
+            None => self.arrive_by(now),
         }
+    }
+
+    /// Delivers the frames that were under way and have arrived by now.
+    pub(super) fn arrive_by(&mut self, now: Instant) {
+        while let Some(sent) = self.links.arrived(now) {
+            self.arrive(sent);
+        }
+    }
+
+    /// When the next frame arrives that is under way.
+    pub(super) fn next_arrival(&self) -> Option<Instant> {
+        self.links.next_arrival()
+    }
+
+    fn arrive(&mut self, Sent { link, to, frame }: Sent) {
+        let length = frame.len();
+        let is_delivered = self.deliver(to, frame);
+        self.links.count(link, length, is_delivered);
     }
 
     /// Takes a frame to the queue of a port. False if it is lost, because the queue is full.
@@ -123,9 +145,37 @@ impl Forwarding {
         true
     }
 
-    /// What passed the link from one machine to another on a VLAN so far.
-    pub(super) fn link_counts(&self, vlan: VlanId, from: &str, to: &str) -> LinkCounts {
-        self.links.counts(vlan, from, to)
+    /// Changes the faults of the link from one machine to another on a VLAN.
+    pub(super) fn change(
+        &mut self,
+        (vlan, from, to): (VlanId, &str, &str),
+        change: impl FnOnce(&mut Faults),
+    ) {
+        let link = Link { vlan, from: self.links.end(from), to: self.links.end(to) };
+        for sent in self.links.change(link, change) {
+            self.arrive(sent);
+        }
+    }
+
+    /// Ends all faults on these VLANs, or on all.
+    pub(super) fn heal(&mut self, vlan: Option<VlanId>) {
+        for (link, _) in self.links.faulty() {
+            if vlan.is_none_or(|vlan| vlan == link.vlan) {
+                for sent in self.links.change(link, |faults| *faults = Faults::default()) {
+                    self.arrive(sent);
+                }
+            }
+        }
+    }
+
+    /// Returns the links that have faults.
+    pub(super) fn faulty(&self) -> Vec<FaultyLink> {
+        self.links.faulty().into_iter().map(|(_, faulty)| faulty).collect()
+    }
+
+    /// Returns what passed each link so far.
+    pub(super) fn link_counts(&self) -> Vec<CountedLink> {
+        self.links.counts()
     }
 
     /// Returns the ports that got frames since the last call.

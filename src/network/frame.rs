@@ -9,7 +9,7 @@ pub(super) type Frame = Arc<[u8]>;
 pub type Mac = [u8; 6];
 
 /// Destination, source and EtherType.
-const HEADER: usize = 14;
+pub(super) const HEADER: usize = 14;
 
 /// The length of a tag.
 const TAG: usize = 4;

@@ -20,7 +20,7 @@ use rustix::net::{
 use super::dhcp::Server;
 use super::forwarding::Forwarding;
 use super::vde::{Control, Folder, Said, SocketFile};
-use super::{Counts, Key, Lease, LinkCounts, VlanId};
+use super::{CountedLink, Counts, Faults, FaultyLink, Key, Lease, Seed, VlanId};
 use crate::{Error, Result};
 
 /// How many frames of one machine are read before it is another's turn, and how many bytes.
@@ -102,11 +102,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(poller: Arc<Poller>) -> Self {
+    pub(super) fn new(poller: Arc<Poller>, seed: Seed) -> Self {
         Self {
             poller,
             last: 0,
-            forwarding: Forwarding::default(),
+            forwarding: Forwarding::with_seed(seed),
             lines: HashMap::new(),
             servers: HashMap::new(),
             folders: HashMap::new(),
@@ -156,8 +156,35 @@ impl Lines {
         self.forwarding.counts(port)
     }
 
-    pub(super) fn link_counts(&self, vlan: VlanId, from: &str, to: &str) -> LinkCounts {
-        self.forwarding.link_counts(vlan, from, to)
+    pub(super) fn change_faults(&mut self, links: &[(VlanId, &str, &str)], change: &dyn Fn(&mut Faults)) {
+        for link in links {
+            self.forwarding.change(*link, change);
+        }
+        self.send_waiting();
+    }
+
+    pub(super) fn heal(&mut self, vlan: Option<VlanId>) {
+        self.forwarding.heal(vlan);
+        self.send_waiting();
+    }
+
+    pub(super) fn faults(&self) -> Vec<FaultyLink> {
+        self.forwarding.faulty()
+    }
+
+    pub(super) fn link_counts(&self) -> Vec<CountedLink> {
+        self.forwarding.link_counts()
+    }
+
+    /// When the next frame arrives that is under way.
+    pub(super) fn next_arrival(&self) -> Option<Instant> {
+        self.forwarding.next_arrival()
+    }
+
+    /// Delivers the frames that were under way and have arrived.
+    pub(super) fn arrive(&mut self) {
+        self.forwarding.arrive_by(Instant::now());
+        self.send_waiting();
     }
 
     /// Adds the DHCP server of a VLAN, or gives it other leases.

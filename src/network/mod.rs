@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `frame.rs`, `stations.rs`, `queue.rs`, `forwarding.rs` | what happens to a frame; no sockets |
-//! | `links.rs` | what passes between two machines, in one direction |
+//! | `links.rs`, `faults/` | what passes between two machines in one direction, and what goes wrong there on purpose |
 //! | `lines.rs` | the sockets of ports, and who is served first |
 //! | `worker.rs` | the thread |
 //! | `vde.rs` | ports for programs that expect a vde switch |
@@ -29,6 +29,7 @@ use crate::Result;
 use worker::Shared;
 
 mod dhcp;
+mod faults;
 mod forwarding;
 mod frame;
 mod lines;
@@ -40,6 +41,7 @@ mod tests;
 mod vde;
 mod worker;
 
+pub use faults::{Chance, Faults, FaultyLink, Latency, Seed};
 pub use frame::Mac;
 
 /// The number of a VLAN: 1 to 255.
@@ -110,10 +112,33 @@ impl Counts {
 pub struct LinkCounts {
     /// The frames that the first machine sent to the second one, or to all.
     pub sent: Traffic,
-    /// Those of them that the second machine was given.
+    /// The frames that the second machine was given. One that was duplicated counts twice.
     pub delivered: Traffic,
-    /// Those of them that were lost.
+    /// The frames that were lost: by a fault, or because the second machine did not read.
     pub dropped: Traffic,
+    /// How many frames arrived later, by latency or a rate.
+    pub delayed: u64,
+    /// How many frames waited in a hold.
+    pub held: u64,
+    /// How many frames arrived twice.
+    pub duplicated: u64,
+    /// How many frames arrived behind the next one.
+    pub reordered: u64,
+    /// How many frames arrived with a wrong bit.
+    pub corrupted: u64,
+}
+
+/// What passed one link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountedLink {
+    /// The VLAN.
+    pub vlan: VlanId,
+    /// The machine that sent.
+    pub from: String,
+    /// The machine that received.
+    pub to: String,
+    /// What passed.
+    pub counts: LinkCounts,
 }
 
 /// The address that the DHCP server gives to a machine.
@@ -145,7 +170,16 @@ impl Switch {
     /// [`crate::ErrorKind::Host`] when the host has no thread for it, [`crate::ErrorKind::Io`] when it has no
     /// file descriptors.
     pub fn start() -> Result<Self> {
-        let shared = Arc::new(Shared::new()?);
+        Self::start_with(Seed::default())
+    }
+
+    /// Starts a switch whose random choices come from `seed`: the n-th frame of a link has the same fate for the same
+    /// seed, as long as the faults are the same.
+    ///
+    /// # Errors
+    /// Those of [`Switch::start`].
+    pub fn start_with(seed: Seed) -> Result<Self> {
+        let shared = Arc::new(Shared::new(seed)?);
         let thread = worker::start(shared.clone())?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -175,9 +209,26 @@ impl Switch {
         Ok(VdeFolder { shared: self.shared.clone(), key, folder })
     }
 
-    /// What passed the link from one machine to another on a VLAN so far.
-    pub fn link_counts(&self, vlan: VlanId, from: &str, to: &str) -> LinkCounts {
-        self.shared.link_counts(vlan, from, to)
+    /// Changes the faults of links: of each VLAN, from the first machine to the second one. They change at one moment, and
+    /// stay when a machine gets another port. Frames that are lost by a change, or that were held and are released by it,
+    /// are so when this returns.
+    pub fn change_faults(&self, links: &[(VlanId, &str, &str)], change: &dyn Fn(&mut Faults)) {
+        self.shared.change_faults(links, change);
+    }
+
+    /// Ends all faults on a VLAN, or on all VLANs.
+    pub fn heal(&self, vlan: Option<VlanId>) {
+        self.shared.heal(vlan);
+    }
+
+    /// Returns the links that have faults, sorted.
+    pub fn faults(&self) -> Vec<FaultyLink> {
+        self.shared.faults()
+    }
+
+    /// Returns what passed each link so far, sorted.
+    pub fn link_counts(&self) -> Vec<CountedLink> {
+        self.shared.link_counts()
     }
 
     /// Answers DHCP requests on a VLAN with `leases`, which replace those of an earlier call. Requests of other cards, and

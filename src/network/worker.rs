@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::lines::{Lines, Poller};
-use super::{Counts, Key, Lease, LinkCounts, VlanId, frame};
+use super::{CountedLink, Counts, Faults, FaultyLink, Key, Lease, Seed, VlanId, frame};
 use crate::mutex::lock;
 use crate::{Error, Result, threads};
 
@@ -36,7 +37,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(seed: Seed) -> Result<Self> {
         let made = || -> io::Result<_> {
             let epoll = epoll::create(CreateFlags::CLOEXEC)?;
             let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -45,7 +46,7 @@ impl Shared {
         };
         let (poller, wake) = made().map_err(|error| Error::io("make the switch of a network", &error))?;
         Ok(Self {
-            lines: Mutex::new(Lines::new(poller.clone())),
+            lines: Mutex::new(Lines::new(poller.clone(), seed)),
             poller,
             turn: Mutex::new(()),
             wake,
@@ -77,8 +78,20 @@ impl Shared {
         self.lines().counts(port)
     }
 
-    pub(super) fn link_counts(&self, vlan: VlanId, from: &str, to: &str) -> LinkCounts {
-        self.lines().link_counts(vlan, from, to)
+    pub(super) fn change_faults(&self, links: &[(VlanId, &str, &str)], change: &dyn Fn(&mut Faults)) {
+        self.lines().change_faults(links, change);
+    }
+
+    pub(super) fn heal(&self, vlan: Option<VlanId>) {
+        self.lines().heal(vlan);
+    }
+
+    pub(super) fn faults(&self) -> Vec<FaultyLink> {
+        self.lines().faults()
+    }
+
+    pub(super) fn link_counts(&self) -> Vec<CountedLink> {
+        self.lines().link_counts()
     }
 
     pub(super) fn serve_dhcp(&self, vlan: VlanId, leases: Vec<Lease>) {
@@ -109,9 +122,12 @@ impl Shared {
         self.lines().close();
     }
 
-    /// Waits until a socket is ready, and handles it.
+    /// Waits until a socket is ready or a frame arrives that was under way, and handles it.
     fn turn(&self, events: &mut [MaybeUninit<Event>], buffer: &mut [u8]) -> Result<(), Errno> {
-        let limit = self.poller.limit().map(|limit| Timespec {
+        let paused = self.poller.limit();
+        let next = self.lines_after_callers().next_arrival();
+        let until_next = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let limit = paused.into_iter().chain(until_next).min().map(|limit| Timespec {
             tv_sec: limit.as_secs().cast_signed(),
             tv_nsec: limit.subsec_nanos().into(),
         });
@@ -122,7 +138,10 @@ impl Shared {
         for event in ready.iter().filter(|event| event.data.u64() != WAKE) {
             self.lines_after_callers().ready(Key(event.data.u64()), event.flags, buffer);
         }
-        if limit.is_some() {
+        if next.is_some() {
+            self.lines_after_callers().arrive();
+        }
+        if paused.is_some() {
             self.lines_after_callers().listen_again();
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::path::{Component, PathBuf};
 
 use serde::Serialize;
 
+use crate::event::{LinkFaults, LinkTraffic};
 use crate::{Failure, FileKind, StepOutput};
 
 /// A run, read from its record. Times are in seconds: those named `begun` or `time` count since 1970, UTC.
@@ -111,6 +112,25 @@ pub struct Attempt {
     pub notes: Vec<String>,
     /// Its machines.
     pub machines: Vec<Machine>,
+    /// What it did to its network, in the order of time.
+    pub faults: Vec<FaultsChange>,
+    /// What passed each link of its network.
+    pub traffic: Vec<LinkTraffic>,
+}
+
+/// A change of the faults of a scenario's network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FaultsChange {
+    /// When it was made.
+    pub time: f64,
+    /// What the scenario did.
+    pub text: String,
+    /// The line of the scenario's file.
+    pub line: Option<u32>,
+    /// The links that changed, as they are since then.
+    pub links: Vec<LinkFaults>,
+    /// How many more links changed.
+    pub left_out: usize,
 }
 
 /// A machine of a scenario.

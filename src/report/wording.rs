@@ -27,6 +27,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
             seconds(*userspace)
         ),
         Event::ConsoleLine { machine, text } => format!("{machine} | {}", printable(text)),
+        Event::NetworkFaults { text, .. } => format!("network: {}", printable(text)),
         Event::MachineStopped { machine, how } => format!("{machine}: {}", printable(how)),
         Event::RunStarted { .. }
         | Event::RunFinished { .. }
@@ -36,6 +37,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
         | Event::BodyStarted { .. }
         | Event::BodyFinished { .. }
         | Event::ScenarioSkipped { .. }
+        | Event::NetworkCounts { .. }
         | Event::FileKept { .. } => return None,
         Event::ScenarioFinished { took, failure: None, .. } => format!("passed in {}", seconds(*took)),
         Event::ScenarioFinished { took, failure: Some(_), .. } => format!("FAILED after {}", seconds(*took)),

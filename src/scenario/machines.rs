@@ -207,10 +207,11 @@ impl Run<'_> {
     /// Starts all of them.
     async fn ready(&self, vms: Vec<BuiltVm>) -> Result<Ready, Failure> {
         let topology = self.topology(&vms)?;
-        let start = |topology: &Topology| topology.start(self.events);
+        let seed = self.suite.seed();
+        let start = |topology: &Topology| topology.start(seed, self.events);
         let switch = topology.as_ref().map(start).transpose().map_err(at(Exit::Host))?;
         let networks = topology.map(|topology| topology.networks(switch.as_ref())).unwrap_or_default();
-        let network = switch.map(|switch| Network::of(Some(switch)));
+        let network = switch.map(|switch| Network::of(Some(switch), seed, self.events));
         let plans = self.plans(&vms, networks)?;
         // This comes before the right to run machines, which others can use in the meantime.
         let alone = self.alone(&plans, &vms).await.map_err(at(Exit::Host))?;

@@ -77,7 +77,7 @@ pub(super) async fn all(
     };
     let built: Vec<Option<BuiltVm>> = scenario.machines().map(built).collect();
     let topology = Topology::of(scenario, &built.iter().map(Option::as_ref).collect::<Vec<_>>())?;
-    let network = topology.is_some().then(|| Network::of(None));
+    let network = topology.is_some().then(|| Network::of(None, suite.seed(), events));
     let mut networks = topology.map(|topology| topology.networks(None)).unwrap_or_default().into_iter();
     let mut replayed = Vec::new();
     for request in scenario.machines() {

@@ -17,7 +17,7 @@ use super::progress::{self, Progress, Waited};
 use super::registry::{Scenario, Start};
 use super::suite::Suite;
 use super::{budget, checks, configuration, kept, machines};
-use crate::machine::{Machine, has_terminal, pause_at};
+use crate::machine::{Machine, Network, has_terminal, pause_at};
 use crate::mutex::lock;
 use crate::pause::Deadline;
 use crate::record::Keeper;
@@ -141,6 +141,7 @@ fn on_its_own_thread(
         machines: machines.clone(),
         panics: Panics::default(),
         right: right.clone(),
+        network: Mutex::default(),
         keeper: keeper.clone(),
         tell: tell.clone(),
     };
@@ -178,6 +179,8 @@ struct ScenarioThread {
     machines: Machines,
     panics: Panics,
     right: Right,
+    /// The network of its machines, once they are up.
+    network: Mutex<Option<Network>>,
     keeper: Option<Keeper>,
     tell: mpsc::Sender<Progress>,
 }
@@ -213,6 +216,9 @@ impl ScenarioThread {
                 }
             }
             lock(&self.machines).clear();
+            if let Some(network) = lock(&self.network).take() {
+                network.tell_counts();
+            }
             outcome
         });
         runtime.shutdown_timeout(SHUTDOWN);
@@ -234,6 +240,7 @@ impl ScenarioThread {
         // Held until the scenario is over.
         let given = machines::all(self.scenario, &self.suite, &self.events, self.keeper.as_ref()).await?;
         *lock(&self.right) = given.permit;
+        lock(&self.network).clone_from(&given.network);
         // A replay is as fast as this host, regardless of the machine's speed.
         let machines = given.machines.iter().filter(|_| self.suite.against().is_none());
         let speed = machines.map(|place| place.machine.speed().factor()).fold(1.0, f64::max);
@@ -343,6 +350,16 @@ impl ScenarioThread {
             for machine in lock(&self.machines).iter() {
                 let title = format!("last lines of {}'s console", machine.name());
                 error = error.section(title, machine.console().tail(CONSOLE_LINES));
+            }
+        }
+        if let Some(network) = &*lock(&self.network) {
+            let faults = network.faults();
+            if !faults.is_empty() {
+                error = error.section("faults of the network at that time", faults.join("\n"));
+            }
+            if let Some(seed) = network.used_seed() {
+                error = error
+                    .section("the seed of the random faults", format!("{seed} (--seed {seed} repeats them)"));
             }
         }
         Failure { error, ..failure }

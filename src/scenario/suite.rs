@@ -13,7 +13,7 @@ use super::upcoming::Upcoming;
 use super::{budget, configuration, order};
 use crate::BuiltVm;
 use crate::event::Reporter;
-use crate::machine::MachineOptions;
+use crate::machine::{MachineOptions, random_number};
 use crate::nix::{Builder, Source};
 use crate::pause;
 use crate::qemu::Disk;
@@ -46,6 +46,8 @@ pub(super) struct Suite {
     begun: Instant,
     over_was_said: Once,
     upcoming: Upcoming,
+    /// The seed of the random faults of networks.
+    seed: u64,
 }
 
 impl Suite {
@@ -56,7 +58,9 @@ impl Suite {
         let (builder, run) = (settings.builder(), Run::new(settings.jobs));
         let (begun, over_was_said, upcoming) = (Instant::now(), Once::new(), Upcoming::default());
         let (record, rendering) = (None, None);
+        let seed = settings.seed.unwrap_or_else(random_number);
         Ok(Self {
+            seed,
             against,
             builder,
             run,
@@ -146,6 +150,11 @@ impl Suite {
     /// Whether no scenario begins after a failure.
     pub fn fail_fast(&self) -> bool {
         self.settings.fail_fast
+    }
+
+    /// Returns the seed of the random faults of networks.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Returns what identifies the machines of this run.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::registry::{Dhcp, Scenario};
 use crate::beneath::Beneath;
 use crate::machine::{Addresses, Card, Networks, serve_dhcp};
-use crate::network::{Lease, Switch, VlanId};
+use crate::network::{Lease, Seed, Switch, VlanId};
 use crate::presence::is_absent;
 use crate::{BuiltVm, Error, ErrorKind, Events, Result, text};
 
@@ -125,7 +125,7 @@ impl Topology {
     pub(crate) fn by_hand(names: &[&str], vms: &[&BuiltVm], events: &Events) -> Result<Vec<Networks>> {
         let vms: Vec<Option<&BuiltVm>> = vms.iter().copied().map(Some).collect();
         let topology = Self::between(names, &vms, &[], Dhcp::On)?;
-        let switch = topology.start(events)?;
+        let switch = topology.start(0, events)?;
         Ok(topology.networks(Some(&switch)))
     }
 
@@ -140,12 +140,12 @@ impl Topology {
         self.machines.iter().map(networks).collect()
     }
 
-    /// Starts the switch of the scenario.
+    /// Starts the switch of the scenario. Its random choices come from `seed`.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when the system can't start a thread.
-    pub(super) fn start(&self, events: &Events) -> Result<Arc<Switch>> {
-        let switch = Switch::start()?;
+    pub(super) fn start(&self, seed: u64, events: &Events) -> Result<Arc<Switch>> {
+        let switch = Switch::start_with(Seed(seed))?;
         let leases: Vec<_> = self.machines.iter().flat_map(|machine| self.leases(machine)).collect();
         serve_dhcp(&switch, leases.iter());
         for machine in self.machines.iter().filter(|machine| !machine.declared.has_module) {

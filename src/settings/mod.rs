@@ -69,6 +69,8 @@ pub struct Settings {
     pub templates: bool,
     /// The seed for the order of scenarios; `None` for the order of the source.
     pub shuffle: Option<u64>,
+    /// The seed of the random faults of networks; `None` for a new one.
+    pub seed: Option<u64>,
     /// The share of the scenarios that run.
     pub partition: Option<Partition>,
     /// How often a failed scenario is retried.
@@ -105,6 +107,7 @@ impl Default for Settings {
             capture: true,
             templates: true,
             shuffle: None,
+            seed: None,
             partition: None,
             retries: 0,
             fail_fast: false,

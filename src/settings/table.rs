@@ -130,6 +130,17 @@ pub const TABLE: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        key: "seed",
+        variable: "NIXVM_SEED",
+        flag: "seed",
+        placeholder: "SEED",
+        form: Form::Number { from: 0 },
+        meaning: "the number that the random faults of networks depend on: the same one repeats them",
+        default: "a new one for each run",
+        set: |settings, value| set(&mut settings.seed, number(value, 0)?),
+        ..PLAIN
+    },
+    Setting {
         key: "partition",
         variable: "NIXVM_PARTITION",
         flag: "partition",

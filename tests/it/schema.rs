@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nixvm_test::ErrorKind;
 use nixvm_test::internals::record::{EVENTS, EventLine, VERSION};
-use nixvm_test::internals::{Event, Failure, FailureKind, FileKind, StepOutput};
+use nixvm_test::internals::{Event, Failure, FailureKind, FileKind, LinkFaults, LinkTraffic, StepOutput};
 use serde_json::Value;
 
 /// The schema of a line.
@@ -143,6 +143,21 @@ fn samples() -> Vec<Event> {
         scenarios: 3,
         record,
     };
+    let faults =
+        || LinkFaults { vlan: 1, from: text(), to: text(), faults: vec!["partition".to_owned(), text()] };
+    let traffic = || LinkTraffic {
+        vlan: 1,
+        from: text(),
+        to: text(),
+        sent: 9,
+        delivered: 8,
+        dropped: 7,
+        delayed: 6,
+        held: 5,
+        duplicated: 4,
+        reordered: 3,
+        corrupted: 2,
+    };
     let finished = |failure, retried| Event::ScenarioFinished { scenario: text(), took, failure, retried };
     let step_finished = |output| Event::StepFinished { machine: text(), step: 1, took, output };
     let mut samples = vec![
@@ -161,6 +176,10 @@ fn samples() -> Vec<Event> {
         Event::ConsoleLine { machine: text(), text: text() },
         Event::StepStarted { machine: text(), step: 1, text: text(), line: Some(7) },
         Event::StepStarted { machine: text(), step: 1, text: text(), line: None },
+        Event::NetworkFaults { text: text(), line: Some(7), links: vec![faults()], left_out: 1 },
+        Event::NetworkFaults { text: text(), line: None, links: Vec::new(), left_out: 0 },
+        Event::NetworkCounts { links: vec![traffic()], left_out: 1 },
+        Event::NetworkCounts { links: Vec::new(), left_out: 0 },
         step_finished(Some(output)),
         step_finished(Some(StepOutput::default())),
         step_finished(None),

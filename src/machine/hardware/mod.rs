@@ -2,7 +2,10 @@
 
 pub(crate) mod clock;
 pub(crate) mod devices;
+pub(crate) mod group;
 pub(crate) mod keyboard;
+pub(crate) mod link_counts;
+pub(crate) mod link_faults;
 pub(crate) mod monitor;
 pub(crate) mod network;
 pub(crate) mod scenario_network;

@@ -1,12 +1,13 @@
 //! The network of a scenario's machines, as the scenario sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nixvm_test_macros::tracked;
 
-use crate::machine::{Machine, networks};
-use crate::network::Switch;
-use crate::{Error, ErrorKind, Result};
+use crate::machine::{Machine, Networks, networks};
+use crate::network::{Switch, VlanId};
+use crate::{Error, ErrorKind, Events, Result};
 
 /// The network of a scenario's machines: VLANs, each with the cards of the machines that are on it. The frames of a VLAN
 /// reach every machine on it, and no other machine.
@@ -28,8 +29,23 @@ use crate::{Error, ErrorKind, Result};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Network {
+    pub(super) shared: Arc<Shared>,
+    /// The VLAN that it is limited to.
+    pub(super) vlan: Option<VlanId>,
+    /// Whether faults are about one direction.
+    pub(super) is_oneway: bool,
+}
+
+/// What all handles of a network share.
+#[derive(Debug)]
+pub(super) struct Shared {
     /// `None` in a replay.
-    switch: Option<Arc<Switch>>,
+    pub(super) switch: Option<Arc<Switch>>,
+    pub(super) events: Events,
+    /// The seed of the switch's random choices.
+    pub(super) seed: u64,
+    /// Whether there were some.
+    pub(super) is_random: AtomicBool,
 }
 
 /// What a machine sent to a VLAN and got from it, since it was started. A frame that is too short or too long is counted
@@ -46,9 +62,10 @@ pub struct FrameCounts {
 }
 
 impl Network {
-    /// Returns the network of machines that are plugged into `switch`.
-    pub(crate) fn of(switch: Option<Arc<Switch>>) -> Self {
-        Self { switch }
+    /// Returns the network of machines that are plugged into `switch`, whose random choices come from `seed`.
+    pub(crate) fn of(switch: Option<Arc<Switch>>, seed: u64, events: &Events) -> Self {
+        let shared = Shared { switch, events: events.clone(), seed, is_random: AtomicBool::new(false) };
+        Self { shared: Arc::new(shared), vlan: None, is_oneway: false }
     }
 
     /// Pulls the cable of a machine's card on a VLAN. The guest sees that the link is down. [`Machine::block`] is about
@@ -86,7 +103,7 @@ impl Network {
         life.answer_of_qemu(&what, machine.qemu().set_link(number, up)).await
     }
 
-    /// Returns what a machine sent to a VLAN and got from it, since it was started.
+    /// Returns what a machine sent to a VLAN and got from it, since it was started. [`Network::counts`] is about two machines.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when the machine has no card on that VLAN, or is not in this network.
@@ -94,11 +111,11 @@ impl Network {
     /// ```no_run
     /// # use nixvm_test::prelude::*;
     /// # async fn example(server: Machine, network: Network) -> Result {
-    /// assert_eq!(network.counts(&server, 1).await?.dropped, 0);
+    /// assert_eq!(network.card_counts(&server, 1).await?.dropped, 0);
     /// # Ok(()) }
     /// ```
     #[tracked]
-    pub async fn counts(&self, machine: &Machine, vlan: u8) -> Result<FrameCounts> {
+    pub async fn card_counts(&self, machine: &Machine, vlan: u8) -> Result<FrameCounts> {
         let number = self.card(machine, vlan)?;
         let life = machine.life();
         let count = async {
@@ -117,17 +134,25 @@ impl Network {
 
     /// Returns the position of the machine's card on a VLAN.
     fn card(&self, machine: &Machine, vlan: u8) -> Result<usize> {
+        let vlan = networks::vlan(vlan)?;
+        self.cards(machine)?.card_on(vlan, machine.name()).map(|(position, _)| position)
+    }
+
+    /// Returns the cards of a machine of this network.
+    pub(super) fn cards<'a>(&self, machine: &'a Machine) -> Result<&'a Networks> {
         let its = machine.networks()?;
-        let same = match (&its.switch, &self.switch) {
+        let same = match (&its.switch, &self.shared.switch) {
             (Some(its), Some(ours)) => Arc::ptr_eq(its, ours),
             (None, None) => true,
             _ => false,
         };
-        if !same {
-            let summary = format!("{} is not a machine of this network", machine.name());
-            return Err(Error::new(ErrorKind::Usage, summary)
-                .next_step("give the `Network` and the machines of the same scenario"));
+        match same {
+            true => Ok(its),
+            false => {
+                let summary = format!("{} is not a machine of this network", machine.name());
+                Err(Error::new(ErrorKind::Usage, summary)
+                    .next_step("give the `Network` and the machines of the same scenario"))
+            }
         }
-        its.card_on(networks::vlan(vlan)?, machine.name()).map(|(position, _)| position)
     }
 }

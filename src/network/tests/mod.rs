@@ -7,6 +7,7 @@ use super::{Key, VlanId, forwarding::Forwarding};
 
 mod cases;
 mod dhcp;
+mod faults;
 mod hostile;
 mod properties;
 mod sockets;

@@ -18,7 +18,11 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(switch: &Switch, number: u8) -> Self {
-        let (port, socket) = switch.plug(vlan(number), "machine").unwrap();
+        Self::called(switch, number, "machine")
+    }
+
+    pub(super) fn called(switch: &Switch, number: u8, name: &str) -> Self {
+        let (port, socket) = switch.plug(vlan(number), name).unwrap();
         sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(HANG)).unwrap();
         sockopt::set_socket_timeout(&socket, Timeout::Send, Some(HANG)).unwrap();
         Self { port, socket }
@@ -37,7 +41,7 @@ impl Machine {
     }
 
     /// Waits until the switch has read this number of frames.
-    fn has_sent(&self, frames: u64) {
+    pub(super) fn has_sent(&self, frames: u64) {
         while self.port.counts().received.frames < frames {
             std::thread::yield_now();
         }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Attempt, History, Machine, Phase, RecordedFile, Scenario, Step, Stop};
+use super::{Attempt, FaultsChange, History, Machine, Phase, RecordedFile, Scenario, Step, Stop};
 use crate::beneath::Beneath;
 use crate::record::{EVENTS, EventLine};
 use crate::{Error, ErrorKind, Event, Result};
@@ -20,6 +20,7 @@ const SCENARIOS: usize = 10_000;
 const MACHINES: usize = 200;
 const FILES: usize = 2_000;
 const PHASES: usize = 2_000;
+const FAULTS: usize = 10_000;
 
 /// Maximum depth of nested steps. Steps that never ended are all nested in each other.
 const DEEPEST: usize = 32;
@@ -221,6 +222,11 @@ impl Attempt {
                     (step.took, step.output) = (Some(Duration::as_secs_f64(&took)), output);
                 }
             }
+            Event::NetworkFaults { text, line, links, left_out } => {
+                within(self.faults.len(), FAULTS, "changes of a network's faults in one scenario")?;
+                self.faults.push(FaultsChange { time, text, line, links, left_out });
+            }
+            Event::NetworkCounts { links, .. } => self.traffic = links,
             Event::MachineStopped { machine, how } => self.machine(machine)?.stopped.push(Stop { time, how }),
             Event::FileKept { machine, kind, path } => {
                 let files = &mut self.machine(machine)?.files;

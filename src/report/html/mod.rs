@@ -151,6 +151,7 @@ fn sources(scenarios: &[Scenario]) -> Value {
         for attempt in &scenario.attempts {
             let steps = attempt.machines.iter().flat_map(|machine| &machine.steps);
             lines.extend(steps.filter_map(|step| step.line).map(|line| line as usize));
+            lines.extend(attempt.faults.iter().filter_map(|change| change.line).map(|line| line as usize));
         }
     }
     let of_file = |(file, lines): (&Path, BTreeSet<usize>)| {

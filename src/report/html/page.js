@@ -66,7 +66,7 @@ function track(parts, from, length, label, failedAt) {
   const line = el('div', { class: 'track', role: 'img', 'aria-label': label });
   const share = time => 100 * Math.max(0, time - from) / Math.max(length, 0.001);
   for (const part of parts) {
-    const piece = el('i', { class: phaseClass(part.name), title: part.name + ': ' + seconds(part.to - part.from) });
+    const piece = el('i', { class: part.kind || phaseClass(part.name), title: part.name + ': ' + seconds(part.to - part.from) });
     piece.style.left = share(part.from) + '%';
     piece.style.width = (share(part.to) - share(part.from)) + '%';
     line.append(piece);
@@ -80,6 +80,51 @@ function track(parts, from, length, label, failedAt) {
 }
 function lifeInWords(parts) {
   return parts.map(part => part.name + ' ' + seconds(part.to - part.from)).join(', ');
+}
+
+// --- the network ---
+// The faults of links in words, a line each. Two directions with the same faults are one line.
+function faultLines(links) {
+  return [...links.values()].map(link => {
+    const back = links.get([link.vlan, link.to, link.from].join('/'));
+    const both = back && back.faults.join() === link.faults.join();
+    if (both && link.from > link.to) return null;
+    return link.from + (both ? ' ↔ ' : ' → ') + link.to + ' on VLAN ' + link.vlan + ': ' + link.faults.join(', ');
+  }).filter(Boolean);
+}
+// The times in which a network has faults, as the phases of a machine's life.
+function faultPieces(attempt) {
+  const links = new Map(), all = [];
+  attempt.faults.forEach((change, number) => {
+    for (const link of change.links) {
+      const key = [link.vlan, link.from, link.to].join('/');
+      if (link.faults.length) links.set(key, link); else links.delete(key);
+    }
+    const next = attempt.faults[number + 1];
+    const to = next ? next.time : attemptEnd(attempt);
+    if (!links.size || to <= change.time) return;
+    const lines = faultLines(links);
+    const name = lines.slice(0, 3).join('; ') + (lines.length > 3 ? ' and ' + (lines.length - 3) + ' more' : '');
+    all.push({ name, kind: 'p-fault', from: change.time, to });
+  });
+  return all;
+}
+function networkView(attempt, scenario) {
+  const box = el('section', { class: 'machine network' }, el('h3', { text: 'Network' }));
+  const lines = data.sources[scenario.file] || {};
+  if (attempt.faults.length) {
+    const parts = faultPieces(attempt), from = attempt.begun, length = attemptEnd(attempt) - from;
+    if (parts.length) box.append(track(parts, from, length, 'faults: ' + lifeInWords(parts)));
+    const row = change => el('li', {}, el('div', { class: 'step' }, el('span', { class: 'at', text: seconds(Math.max(0, change.time - from)) }), el('span', { class: 'what', text: change.text }), el('span', { class: 'num' }), change.line ? el('code', { class: 'src', text: fileName(scenario.file) + ':' + change.line + (lines[change.line] ? '  ' + lines[change.line] : '') }) : null));
+    box.append(el('h4', { text: 'Faults' }), el('ol', { class: 'steps' }, ...attempt.faults.map(row)));
+  }
+  if (attempt.traffic.length) {
+    const columns = ['sent', 'delivered', 'dropped', 'delayed', 'held', 'duplicated', 'reordered', 'corrupted'].filter((name, at) => at < 3 || attempt.traffic.some(link => link[name]));
+    const head = el('tr', {}, el('th', { scope: 'col', text: 'link' }), el('th', { scope: 'col', class: 'num', text: 'VLAN' }), ...columns.map(name => el('th', { scope: 'col', class: 'num', text: name })));
+    const row = link => el('tr', {}, el('td', { text: link.from + ' → ' + link.to }), el('td', { class: 'num', text: link.vlan }), ...columns.map(name => el('td', { class: 'num', text: link[name] })));
+    box.append(el('details', {}, el('summary', { text: 'Frames on ' + count(attempt.traffic.length, 'link') }), el('table', { class: 'links' }, el('thead', {}, head), el('tbody', {}, ...attempt.traffic.map(row)))));
+  }
+  return box;
 }
 
 // --- the head ---
@@ -126,16 +171,16 @@ function head() {
 // --- the timeline ---
 const lanes = [];
 function timeline() {
-  const rows = run.scenarios.flatMap((scenario, index) => scenario.attempts.flatMap((attempt, number) => attempt.machines.filter(machine => machine.started.length).map(machine => ({ scenario, index, attempt, number, machine }))));
+  const rows = run.scenarios.flatMap((scenario, index) => scenario.attempts.flatMap((attempt, number) => [...attempt.machines.filter(machine => machine.started.length), ...(attempt.faults.length ? [null] : [])].map(machine => ({ scenario, index, attempt, number, machine }))));
   const section = document.getElementById('time');
   if (!rows.length) { section.hidden = true; return; }
   const length = Math.max(run.last - run.begun, 0.001);
   const box = el('div', { class: 'card lanes' });
   const names = new Map();
   for (const { scenario, index, attempt, number, machine } of rows) {
-    const parts = pieces(machine, attemptEnd(attempt));
-    parts.forEach(part => names.set(phaseClass(part.name), part.name));
-    const who = titleOf(scenario) + (attempt.machines.length > 1 || machine.name !== 'machine' ? ' / ' + machine.name : '') + (scenario.attempts.length > 1 ? ', try ' + (number + 1) : '');
+    const parts = machine ? pieces(machine, attemptEnd(attempt)) : faultPieces(attempt);
+    parts.forEach(part => names.set(part.kind || phaseClass(part.name), part.kind ? 'faults of the network' : part.name));
+    const who = titleOf(scenario) + (!machine ? ', network' : attempt.machines.length > 1 || machine.name !== 'machine' ? ' / ' + machine.name : '') + (scenario.attempts.length > 1 ? ', try ' + (number + 1) : '');
     const whole = parts.reduce((sum, part) => sum + part.to - part.from, 0);
     const failedAt = attempt.failure ? attemptEnd(attempt) : undefined;
     const lane = el('div', { class: 'lane' }, el('span', { class: 'who', text: who, title: who }), track(parts, run.begun, length, who + ': ' + lifeInWords(parts), failedAt), el('span', { class: 'long', text: seconds(whole) }));
@@ -153,9 +198,9 @@ function timeline() {
   for (const [kind, name] of names) legend.append(el('li', {}, el('i', { class: kind }), name));
   box.append(legend);
   const title = el('h2', { id: 'time-title', text: 'Machines over time' });
-  const note = el('span', { class: 'where', text: count(rows.length, 'machine') });
+  const note = el('span', { class: 'where', text: count(rows.filter(row => row.machine).length, 'machine') });
   if (rows.length > 30) {
-    const details = el('details', {}, el('summary', { text: 'Show ' + rows.length + ' machines' }), box);
+    const details = el('details', {}, el('summary', { text: 'Show ' + rows.filter(row => row.machine).length + ' machines' }), box);
     section.append(el('div', { class: 'title' }, title, note), details);
   } else section.append(el('div', { class: 'title' }, title, note), box);
 }
@@ -303,6 +348,7 @@ function attemptView(attempt, number, scenario) {
   if (attempt.failure) box.append(el('pre', { class: 'failure', tabindex: '0', role: 'region', 'aria-label': 'report of the failure', text: attempt.failure.report }));
   for (const note of attempt.notes) box.append(el('p', { class: 'where', text: note }));
   box.append(...attempt.machines.map(machine => machineView(machine, attempt, scenario)));
+  if (attempt.faults.length || attempt.traffic.length) box.append(networkView(attempt, scenario));
   return box;
 }
 function body(scenario) {

@@ -69,7 +69,8 @@ fn all() -> (Vec<Object>, Vec<Object>) {
     let source = fs::read_to_string(root().join("src/event.rs")).unwrap();
     let events = objects(&source, "pub enum Event {\n");
     assert!(events.len() > 12, "{} events", events.len());
-    let parts = ["pub struct StepOutput {\n", "pub struct Failure {\n"];
+    let parts =
+        ["StepOutput", "Failure", "LinkFaults", "LinkTraffic"].map(|name| format!("pub struct {name} {{\n"));
     (events, parts.iter().flat_map(|begin| objects(&source, begin)).collect())
 }
 
@@ -97,11 +98,20 @@ fn words(rust: &str) -> String {
         "bool" => "true or false".to_owned(),
         "Vec<String>" => "list of texts".to_owned(),
         "StepOutput" | "Failure" => format!("[{rust}](#{})", rust.to_lowercase()),
+        "Vec<LinkFaults>" | "Vec<LinkTraffic>" => {
+            let part = part_of(rust);
+            format!("list of [{part}](#{})", part.to_lowercase())
+        }
         "FailureKind" => "[a kind of error](errors.md#errorkind)".to_owned(),
         "FileKind" => "[a kind of file](#kinds-of-files)".to_owned(),
         number if number.starts_with(['u', 'i', 'f']) => "number".to_owned(),
         other => panic!("the page does not say what {other} is"),
     }
+}
+
+/// The items of a list.
+fn part_of(rust: &str) -> &str {
+    rust.strip_prefix("Vec<").and_then(|rust| rust.strip_suffix('>')).unwrap_or(rust)
 }
 
 /// The same as a schema.
@@ -113,6 +123,9 @@ fn schema_of(rust: &str) -> Map<String, Value> {
         "Vec<String>" => json!({ "type": "array", "items": { "type": "string" } }),
         "StepOutput" | "Failure" | "FailureKind" | "FileKind" => {
             json!({ "$ref": format!("#/$defs/{rust}") })
+        }
+        "Vec<LinkFaults>" | "Vec<LinkTraffic>" => {
+            json!({ "type": "array", "items": { "$ref": format!("#/$defs/{}", part_of(rust)) } })
         }
         natural if natural.starts_with('u') => json!({ "type": "integer", "minimum": 0 }),
         whole if whole.starts_with('i') => json!({ "type": "integer" }),

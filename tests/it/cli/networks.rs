@@ -60,11 +60,11 @@ async fn two(zebra: Machine, ape: Machine, network: Network) -> Result {
         assert!(its.contains(card), "{its}");
     }
     assert!(!its.contains("-fw_cfg"), "{its}");
-    let error = network.counts(&ape, 20).await.unwrap_err();
+    let error = network.card_counts(&ape, 20).await.unwrap_err();
     assert!(error.to_string().contains("ape has no card on VLAN 20"), "{error}");
     assert!(error.to_string().contains("eth1 on VLAN 1"), "{error}");
-    assert_eq!(network.counts(&ape, 0).await.unwrap_err().kind(), ErrorKind::Usage);
-    assert_eq!(network.counts(&zebra, 20).await?.sent, 0);
+    assert_eq!(network.card_counts(&ape, 0).await.unwrap_err().kind(), ErrorKind::Usage);
+    assert_eq!(network.card_counts(&zebra, 20).await?.sent, 0);
     Ok(())
 }
 #[scenario(vlans(next = [1]))]
@@ -78,4 +78,66 @@ async fn no_machine(machine: Machine, next: System) { drop((machine, next)); }
     Ran::of(&mut case.command(&["no_machine"]))
         .ended_with(2)
         .printed("`next` is not a machine of the scenario");
+}
+
+/// What is no link, or no value, is an error that changes nothing. What is there when a scenario fails is in its report.
+#[test]
+fn faults_are_about_links_that_are_there_and_a_failure_names_them() {
+    let text = r#"
+use std::time::Duration;
+#[scenario(vlans(zebra = [1, 20], ape = [1, 30], lion = [30]))]
+async fn faults(zebra: Machine, ape: Machine, lion: Machine, network: Network) -> Result {
+    let wrong = |result: Result, what: &str| {
+        let error = result.unwrap_err();
+        assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(what), "{error}");
+        assert!(error.to_string().contains("a.rs:"), "it has the line of the call: {error}");
+    };
+    wrong(network.partition(&zebra, &lion), "zebra and lion share no VLAN: zebra is on VLAN 1, 20, lion is on VLAN 30");
+    wrong(network.on(20)?.hold(&zebra, &ape), "ape has no card on VLAN 20");
+    wrong(network.partition(&ape, &ape), "ape has no link to itself");
+    wrong(network.partition(&[&ape, &zebra], &[&lion, &ape]), "no link to itself");
+    wrong(network.partition(&[], &[&lion]), "a group without machines");
+    wrong(network.set_loss(&ape, &zebra, 1.5), "1.5 is no probability");
+    wrong(network.set_corrupt(&ape, &zebra, f64::NAN), "NaN is no probability");
+    wrong(network.set_rate(&ape, &zebra, 0), "a rate of 0 bits a second");
+    wrong(network.set_latency(&ape, &zebra, Duration::from_secs(4000)), "a latency from 4000s");
+    wrong(network.set_latency(&ape, &zebra, Duration::from_secs(2)..=Duration::from_secs(1)), "has no meaning");
+    wrong(network.on(0).map(drop), "there is no VLAN 0");
+    assert_eq!(network.faults(), [""; 0]);
+
+    network.partition(&[&zebra], &[&ape])?;
+    network.set_loss(&ape, &lion, 0.25)?;
+    network.heal_all()?;
+    assert_eq!(network.faults(), [""; 0]);
+    network.oneway().set_latency(&ape, &lion, Duration::from_millis(5)..=Duration::from_millis(9))?;
+    network.partition_oneway(&zebra, &ape)?;
+    network.on(1)?.hold(&zebra, &ape)?;
+    assert_eq!(network.faults(), [
+        "ape → lion on VLAN 30: latency 5ms to 9ms",
+        "ape → zebra on VLAN 1: hold",
+        "zebra → ape on VLAN 1: partition, hold",
+    ]);
+    network.release(&ape, &zebra)?;
+    network.repair(&ape, &zebra)?;
+    network.on(30)?.set_rate(&ape, &lion, 1_000_000)?;
+    assert_eq!(network.counts(&zebra, &ape).await?.dropped, 0);
+    Err("as planned".into())
+}
+"#;
+    let case = Runs::new(text, FakeVm::new(), &[]);
+    let ran = Ran::of(case.command(&["faults"]).env("NIXVM_SEED", "77"));
+    ran.ended_with(1).printed("faults of the network at that time");
+    ran.printed("ape → lion on VLAN 30: latency 5ms to 9ms, rate 1000000 bit/s");
+    ran.printed("lion → ape on VLAN 30: rate 1000000 bit/s").printed("77 (--seed 77 repeats them)");
+    assert!(format!("{ran:?}").contains("faults of the network have the seed 77"), "{ran:?}");
+    let record = std::fs::read_dir(case.folder.runs()).unwrap().next().unwrap().unwrap();
+    let events = std::fs::read_to_string(record.path().join("events.jsonl")).unwrap();
+    for part in [
+        r#""event":"network_faults","text":"partition zebra | ape","line":"#,
+        r#""links":[{"vlan":1,"from":"zebra","to":"ape","faults":["partition"]}"#,
+        r#""text":"heal all""#,
+        r#""text":"set latency ape → lion""#,
+    ] {
+        assert!(events.contains(part), "{part} is not in {events}");
+    }
 }
