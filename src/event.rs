@@ -148,7 +148,7 @@ pub enum Event {
     },
     /// A scenario changed the faults of its network.
     NetworkFaults {
-        /// What it did: `partition one | two, three`.
+        /// What it did: `partition: one | two, three`, or `set loss 10 %: one → two` for one direction.
         text: String,
         /// The line of the scenario's file, if that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -75,7 +75,7 @@ async fn a_download_survives_a_partition(client: Machine, server: Machine, netwo
 
 /// Sends packets, and returns how many were answered, and after how many milliseconds each.
 async fn ping(client: &Machine, count: u64) -> Result<(u64, Vec<f64>)> {
-    let said = client.succeed(format!("ping -c {count} -i 0.1 -W 5 server || test $? = 1")).await?;
+    let said = client.succeed(format!("ping -c {count} -i 0.1 -W 5 server || [ $? = 1 ]")).await?;
     let times = said.text().lines().filter_map(|line| line.split_once("time=")?.1.split(' ').next()?.parse().ok());
     let times: Vec<f64> = times.collect();
     Ok((times.len() as u64, times))

@@ -2,10 +2,23 @@
 
 use crate::machine::Machine;
 
-/// One machine or several: `&one`, or `&[&one, &two]`.
-pub trait Group: sealed::Sealed {
+/// One machine or several: `&one`, or `&[&one, &two]`. A struct of yours that holds machines can be one, too.
+///
+/// ```no_run
+/// use nixvm_test::machine::{Group, Machine};
+///
+/// struct Cluster {
+///     nodes: Vec<Machine>,
+/// }
+///
+/// impl Group for Cluster {
+///     fn machines(&self) -> Vec<&Machine> {
+///         self.nodes.iter().collect()
+///     }
+/// }
+/// ```
+pub trait Group {
     /// Returns the machines.
-    #[doc(hidden)]
     fn machines(&self) -> Vec<&Machine>;
 }
 
@@ -31,14 +44,4 @@ impl Group for Vec<&Machine> {
     fn machines(&self) -> Vec<&Machine> {
         self.clone()
     }
-}
-
-mod sealed {
-    use crate::machine::Machine;
-
-    pub trait Sealed {}
-    impl Sealed for Machine {}
-    impl Sealed for [&Machine] {}
-    impl<const N: usize> Sealed for [&Machine; N] {}
-    impl Sealed for Vec<&Machine> {}
 }

@@ -107,32 +107,32 @@ impl Network {
     /// # }
     /// ```
     #[track_caller]
-    pub fn partition<A: Group + ?Sized, B: Group + ?Sized>(&self, one: &A, other: &B) -> Result {
+    pub fn partition(&self, one: &(impl Group + ?Sized), other: &(impl Group + ?Sized)) -> Result {
         called(self.change("partition", one, other, |faults| faults.is_cut = true))
     }
 
     /// Cuts the links from some machines to others. What these send back passes.
     #[track_caller]
-    pub fn partition_oneway<A: Group + ?Sized, B: Group + ?Sized>(&self, from: &A, to: &B) -> Result {
+    pub fn partition_oneway(&self, from: &(impl Group + ?Sized), to: &(impl Group + ?Sized)) -> Result {
         called(self.oneway().change("partition", from, to, |faults| faults.is_cut = true))
     }
 
     /// Ends a partition. Other faults stay.
     #[track_caller]
-    pub fn repair<A: Group + ?Sized, B: Group + ?Sized>(&self, one: &A, other: &B) -> Result {
+    pub fn repair(&self, one: &(impl Group + ?Sized), other: &(impl Group + ?Sized)) -> Result {
         called(self.change("repair", one, other, |faults| faults.is_cut = false))
     }
 
     /// Holds frames back, in their order, until [`Network::release`]. A link holds up to 16,384 frames and 32 MiB; frames
     /// beyond that are lost, and counted.
     #[track_caller]
-    pub fn hold<A: Group + ?Sized, B: Group + ?Sized>(&self, one: &A, other: &B) -> Result {
+    pub fn hold(&self, one: &(impl Group + ?Sized), other: &(impl Group + ?Sized)) -> Result {
         called(self.change("hold", one, other, |faults| faults.is_held = true))
     }
 
     /// Ends a hold. The frames arrive at once, in their order.
     #[track_caller]
-    pub fn release<A: Group + ?Sized, B: Group + ?Sized>(&self, one: &A, other: &B) -> Result {
+    pub fn release(&self, one: &(impl Group + ?Sized), other: &(impl Group + ?Sized)) -> Result {
         called(self.change("release", one, other, |faults| faults.is_held = false))
     }
 
@@ -149,10 +149,10 @@ impl Network {
     /// # }
     /// ```
     #[track_caller]
-    pub fn set_latency<A: Group + ?Sized, B: Group + ?Sized>(
+    pub fn set_latency(
         &self,
-        one: &A,
-        other: &B,
+        one: &(impl Group + ?Sized),
+        other: &(impl Group + ?Sized),
         latency: impl Into<LinkLatency>,
     ) -> Result {
         let LinkLatency(latency) = latency.into();
@@ -163,17 +163,19 @@ impl Network {
                 return Err(Error::new(ErrorKind::Usage, summary)
                     .next_step("give times from zero to an hour, the shorter one first"));
             }
-            self.change("set latency", one, other, |faults| faults.latency = latency)
+            let words = Faults { latency, ..Faults::default() }.words();
+            let what = words.first().map_or("latency 0", String::as_str);
+            self.change(&format!("set {what}"), one, other, |faults| faults.latency = latency)
         };
         called(set())
     }
 
     /// Loses frames with this probability, from 0 (the end of it) to 1.
     #[track_caller]
-    pub fn set_loss<A: Group + ?Sized, B: Group + ?Sized>(
+    pub fn set_loss(
         &self,
-        one: &A,
-        other: &B,
+        one: &(impl Group + ?Sized),
+        other: &(impl Group + ?Sized),
         probability: f64,
     ) -> Result {
         called(self.with_chance("set loss", one, other, probability, |faults, chance| faults.loss = chance))
@@ -181,10 +183,10 @@ impl Network {
 
     /// Lets frames arrive twice with this probability, from 0 to 1.
     #[track_caller]
-    pub fn set_duplicate<A: Group + ?Sized, B: Group + ?Sized>(
+    pub fn set_duplicate(
         &self,
-        one: &A,
-        other: &B,
+        one: &(impl Group + ?Sized),
+        other: &(impl Group + ?Sized),
         probability: f64,
     ) -> Result {
         let set = |faults: &mut Faults, chance| faults.duplicate = chance;
@@ -194,10 +196,10 @@ impl Network {
     /// Lets frames arrive behind the next one of the same link, with this probability, from 0 to 1. A frame that no other
     /// one follows arrives 100 ms later.
     #[track_caller]
-    pub fn set_reorder<A: Group + ?Sized, B: Group + ?Sized>(
+    pub fn set_reorder(
         &self,
-        one: &A,
-        other: &B,
+        one: &(impl Group + ?Sized),
+        other: &(impl Group + ?Sized),
         probability: f64,
     ) -> Result {
         let set = |faults: &mut Faults, chance| faults.reorder = chance;
@@ -207,10 +209,10 @@ impl Network {
     /// Flips one bit of frames with this probability, from 0 to 1: any bit behind the Ethernet header. Most protocols see
     /// that a checksum is wrong, and drop the frame.
     #[track_caller]
-    pub fn set_corrupt<A: Group + ?Sized, B: Group + ?Sized>(
+    pub fn set_corrupt(
         &self,
-        one: &A,
-        other: &B,
+        one: &(impl Group + ?Sized),
+        other: &(impl Group + ?Sized),
         probability: f64,
     ) -> Result {
         let set = |faults: &mut Faults, chance| faults.corrupt = chance;
@@ -228,10 +230,10 @@ impl Network {
     /// # }
     /// ```
     #[track_caller]
-    pub fn set_rate<A: Group + ?Sized, B: Group + ?Sized>(
+    pub fn set_rate(
         &self,
-        one: &A,
-        other: &B,
+        one: &(impl Group + ?Sized),
+        other: &(impl Group + ?Sized),
         bits_per_second: impl Into<Option<u64>>,
     ) -> Result {
         let set = || {
@@ -242,7 +244,8 @@ impl Network {
                 }
                 rate => rate.flatten(),
             };
-            self.change("set rate", one, other, |faults| faults.rate = rate)
+            let what = rate.map_or_else(|| "end rate".to_owned(), |rate| format!("set rate {rate} bit/s"));
+            self.change(&what, one, other, |faults| faults.rate = rate)
         };
         called(set())
     }
@@ -277,11 +280,11 @@ impl Network {
         self.shared.is_random.load(Ordering::Relaxed).then_some(self.shared.seed)
     }
 
-    fn with_chance<A: Group + ?Sized, B: Group + ?Sized>(
+    fn with_chance(
         &self,
         what: &str,
-        one: &A,
-        other: &B,
+        one: &(impl Group + ?Sized),
+        other: &(impl Group + ?Sized),
         probability: f64,
         set: impl Fn(&mut Faults, Chance),
     ) -> Result {
@@ -289,15 +292,15 @@ impl Network {
             Error::new(ErrorKind::Usage, format!("{probability} is no probability"))
                 .next_step("give a number from 0 (never) to 1 (always)")
         })?;
-        self.change(what, one, other, |faults| set(faults, chance))
+        self.change(&format!("{what} {chance}"), one, other, |faults| set(faults, chance))
     }
 
-    /// Changes the faults of all links between the machines.
-    fn change<A: Group + ?Sized, B: Group + ?Sized>(
+    /// Changes the faults of all links between the machines. `what` is done to them, in words: `partition`, `set loss 10 %`.
+    fn change(
         &self,
         what: &str,
-        one: &A,
-        other: &B,
+        one: &(impl Group + ?Sized),
+        other: &(impl Group + ?Sized),
         change: impl Fn(&mut Faults),
     ) -> Result {
         let (one, other) = (one.machines(), other.machines());
@@ -328,7 +331,7 @@ impl Network {
         }
         let names = |group: &[&Machine]| group.iter().map(|its| its.name()).collect::<Vec<_>>().join(", ");
         let arrow = if self.is_oneway { "→" } else { "|" };
-        self.tell(format!("{what} {} {arrow} {}{}", names(&one), names(&other), self.limited_to()), changed);
+        self.tell(format!("{what}: {} {arrow} {}{}", names(&one), names(&other), self.limited_to()), changed);
         Ok(())
     }
 

@@ -90,7 +90,6 @@ async fn faults(zebra: Machine, ape: Machine, lion: Machine, network: Network) -
     let wrong = |result: Result, what: &str| {
         let error = result.unwrap_err();
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(what), "{error}");
-        assert!(error.to_string().contains("a.rs:"), "it has the line of the call: {error}");
     };
     wrong(network.partition(&zebra, &lion), "zebra and lion share no VLAN: zebra is on VLAN 1, 20, lion is on VLAN 30");
     wrong(network.on(20)?.hold(&zebra, &ape), "ape has no card on VLAN 20");
@@ -113,9 +112,9 @@ async fn faults(zebra: Machine, ape: Machine, lion: Machine, network: Network) -
     network.partition_oneway(&zebra, &ape)?;
     network.on(1)?.hold(&zebra, &ape)?;
     assert_eq!(network.faults(), [
-        "ape → lion on VLAN 30: latency 5ms to 9ms",
         "ape → zebra on VLAN 1: hold",
         "zebra → ape on VLAN 1: partition, hold",
+        "ape → lion on VLAN 30: latency 5ms to 9ms",
     ]);
     network.release(&ape, &zebra)?;
     network.repair(&ape, &zebra)?;
@@ -133,10 +132,10 @@ async fn faults(zebra: Machine, ape: Machine, lion: Machine, network: Network) -
     let record = std::fs::read_dir(case.folder.runs()).unwrap().next().unwrap().unwrap();
     let events = std::fs::read_to_string(record.path().join("events.jsonl")).unwrap();
     for part in [
-        r#""event":"network_faults","text":"partition zebra | ape","line":"#,
+        r#""event":"network_faults","text":"partition: zebra | ape","line":"#,
         r#""links":[{"vlan":1,"from":"zebra","to":"ape","faults":["partition"]}"#,
         r#""text":"heal all""#,
-        r#""text":"set latency ape → lion""#,
+        r#""text":"set latency 5ms to 9ms: ape → lion""#,
     ] {
         assert!(events.contains(part), "{part} is not in {events}");
     }
