@@ -1,5 +1,6 @@
 //! The page in a real browser: it opens, plays, filters, and does nothing that a guest wants.
 
+use nixvm_test::internals::{Event, LinkFaults, LinkTraffic};
 use serde_json::json;
 
 use crate::report::browser::Browser;
@@ -100,11 +101,7 @@ fn a_step_shows_the_console_of_the_clone_and_not_of_the_machine_that_a_template_
     let mut record = Record::new(1);
     record.scenario(0.5, "web", "", 1, "").booted(1.0, "web", "machine", [1.0, 2.0, 3.0]);
     record.step((5.0, 6.0), "web", 1, "save the machine", 4);
-    record.at(
-        7.0,
-        "web",
-        nixvm_test::internals::Event::MachineStarted { machine: "machine".into(), pid: 4712 },
-    );
+    record.at(7.0, "web", Event::MachineStarted { machine: "machine".into(), pid: 4712 });
     record.step((8.0, 9.0), "web", 2, "root: ls", 5);
     record.console(9.5, "web", &[(0.5, b"before\r\n"), (1.5, b"after\r\n")]);
     record.stopped(9.5, "web", "stopped").passed(9.6, "web", 9.0).finished(9.7).written();
@@ -113,6 +110,64 @@ fn a_step_shows_the_console_of_the_clone_and_not_of_the_machine_that_a_template_
     assert_eq!(browser.value(times), json!([["SPAN", "4.0 s"], ["BUTTON", "1.0 s"]]));
     browser.value("document.querySelector('button.at').click()");
     browser.until(&format!("{SCREEN}.includes('before') && !{SCREEN}.includes('after')"));
+    assert_eq!(browser.complaints, [] as [String; 0]);
+}
+
+#[test]
+fn a_network_has_a_lane_of_its_faults_and_a_table_of_its_links() {
+    let faults = |from: &str, to: &str, faults: &[&str]| LinkFaults {
+        vlan: 1,
+        from: from.to_owned(),
+        to: to.to_owned(),
+        faults: faults.iter().map(|&fault| fault.to_owned()).collect(),
+    };
+    let change = |text: &str, links: Vec<LinkFaults>| Event::NetworkFaults {
+        text: text.to_owned(),
+        line: Some(4),
+        links,
+        left_out: 0,
+    };
+    let mut record = Record::new(1);
+    record.scenario(0.5, "web", "", 1, "").booted(1.0, "web", "one", [1.0, 2.0, 3.0]);
+    record.booted(1.0, "web", "two", [1.0, 2.0, 3.0]);
+    let cut = vec![faults("one", "two", &["partition"]), faults("two", "one", &["partition"])];
+    record.at(4.0, "web", change("partition: one | two", cut));
+    record.at(6.0, "web", change("set loss 10 %: one → <b>", vec![faults("one", "<b>", &["loss 10 %"])]));
+    let healed = vec![faults("one", "two", &[]), faults("two", "one", &[]), faults("one", "<b>", &[])];
+    record.at(7.0, "web", change("heal all", healed));
+    let link = LinkTraffic {
+        vlan: 1,
+        from: "one".to_owned(),
+        to: "two".to_owned(),
+        sent: 9,
+        delivered: 6,
+        dropped: 3,
+        delayed: 0,
+        held: 2,
+        duplicated: 0,
+        reordered: 0,
+        corrupted: 0,
+    };
+    record.at(9.0, "web", Event::NetworkCounts { links: vec![link], left_out: 0 });
+    record.passed(9.6, "web", 9.0).finished(9.7).written();
+    let mut browser = Browser::open(&record.path().join("report.html"), false);
+    let lanes = "[...document.querySelectorAll('.lane:not(.axis) .who')].map(one => one.textContent)";
+    assert_eq!(browser.value(lanes), json!(["web / one", "web / two", "web, network"]));
+    let pieces = "[...document.querySelectorAll('.lanes .p-fault')].map(one => one.title).filter(Boolean)";
+    let [first, second] = [
+        "one ↔ two on VLAN 1: partition: 2.0 s",
+        "one ↔ two on VLAN 1: partition; one → <b> on VLAN 1: loss 10 %: 1.0 s",
+    ];
+    assert_eq!(browser.value(pieces), json!([first, second]));
+    let changes = "[...document.querySelectorAll('.network .what')].map(one => one.textContent)";
+    assert_eq!(
+        browser.value(changes),
+        json!(["partition: one | two", "set loss 10 %: one → <b>", "heal all"])
+    );
+    let cells =
+        "[...document.querySelectorAll('.links th, .links td')].map(one => one.textContent).join(' ')";
+    let table = "link VLAN sent delivered dropped held one → two 1 9 6 3 2";
+    assert_eq!(browser.value(cells), json!(table));
     assert_eq!(browser.complaints, [] as [String; 0]);
 }
 
