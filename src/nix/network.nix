@@ -26,6 +26,17 @@ let
   # Whether the configuration itself says how the machine is called.
   named = options.networking.hostName.highestPrio < 1500;
 
+  # Prints /etc/hosts of a system, without the host name that NixOS gives to a configuration that sets none: another machine
+  # can have that name.
+  hosts =
+    let
+      host = networking.hostName;
+      names = lib.optional (networking.domain != null) "${host}.${toString networking.domain}" ++ [ host ];
+      remove = name: "s/ ${builtins.replaceStrings [ "." ] [ "\\." ] name}( |$)/\\1/; ";
+    in
+    if named || host == "" then ''cat "$system/etc/hosts"''
+    else "sed -E '/^(127\\.0\\.0\\.2|::1) /{ ${lib.concatMapStrings remove names}/ /!d }' \"$system/etc/hosts\"";
+
   # --- What the configuration says about its cards.
 
   # The priorities with which a definition, which may have mkIf and mkForce anywhere in it, sets what is at `path`.
@@ -76,7 +87,7 @@ let
   start = ''
     set -u
     umask 022
-    export LC_ALL=C PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.iproute2 pkgs.kmod pkgs.util-linux (config.systemd.package or pkgs.systemd) ]}
+    export LC_ALL=C PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.gnused pkgs.iproute2 pkgs.kmod pkgs.util-linux (config.systemd.package or pkgs.systemd) ]}
     folder=/run/nixvm-test
     warn() { echo "nixvm-network: $1" >&2; }
     # Writes stdin to a file, all at once.
@@ -156,7 +167,7 @@ let
 
       if [ -n "$name" ] || [ "''${#hosts[@]}" != 0 ]; then
         {
-          cat "$system/etc/hosts"
+          ${hosts}
           ${lib.optionalString (!named) ''
             # As NixOS has it for a name that the configuration sets.
             if [ -n "$name" ]; then

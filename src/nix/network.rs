@@ -249,6 +249,30 @@ mod tests {
     }
 
     #[test]
+    fn the_name_that_nixos_gives_is_not_a_name_of_a_machine_that_is_called_otherwise() {
+        let own = "127.0.0.1 localhost\n::1 localhost\n127.0.0.2 nixos.example.org nixos\n::1 nixos.example.org nixos\n\
+                   10.0.0.1 nixos\n";
+        let text = b"name=client;host=192.168.1.2/nixos";
+        let machine = Fake::new(r#"{ networking.domain = "example.org"; }"#);
+        machine.write("system/etc/hosts", own);
+        assert_eq!(machine.read(text), "");
+        assert_eq!(
+            machine.file("etc/hosts"),
+            "127.0.0.1 localhost\n::1 localhost\n10.0.0.1 nixos\n127.0.0.2 client.example.org client\n\
+             ::1 client.example.org client\n192.168.1.2 nixos\n"
+        );
+        // NixOS puts the names of one address on one line.
+        let machine = Fake::new("{ }");
+        machine.write("system/etc/hosts", "::1 six nixos\n127.0.0.2 nixos two\n");
+        machine.read(text);
+        assert!(machine.file("etc/hosts").starts_with("::1 six\n127.0.0.2 two\n127.0.0.2 client\n"));
+        let named = Fake::new(r#"{ networking.hostName = "nixos"; }"#);
+        named.write("system/etc/hosts", own);
+        named.read(text);
+        assert!(named.file("etc/hosts").starts_with(own));
+    }
+
+    #[test]
     fn a_machine_without_a_text_is_as_its_configuration_has_it() {
         let machine = Fake::new("{ }");
         let output = machine.run("read");
