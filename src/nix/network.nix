@@ -81,6 +81,9 @@ let
 
   # --- What runs in the machine.
 
+  # The group of network cards (ip link show group) that are none of the scenario's.
+  outside = "28280";
+
   list = names: lib.escapeShellArg " ${toString names} ";
   dhcpcd = lib.optionals (config.systemd.services ? dhcpcd) (lib.toList (config.systemd.services.dhcpcd.serviceConfig.ExecStart or [ ]));
 
@@ -229,6 +232,11 @@ let
           (unit: lib.optionalString (!(unit.member || lib.hasPrefix "40-" unit.name || lib.hasPrefix "99-" unit.name)) "${unit.name} ${toString unit.cards}\n")
           units)}
       done
+      if [ "''${#away[@]}" != 0 ]; then
+        line=
+        for card in "''${cards[@]}"; do line+="ATTR{address}!=\"''${card%% *}\", "; done
+        rules+="ACTION==\"add\", SUBSYSTEM==\"net\", DEVPATH!=\"/devices/virtual/*\", ''${line}ATTR{netdev_group}=\"${outside}\""$'\n'
+      fi
       printf '%s' "$rules" | replace /run/udev/rules.d/70-nixvm-network.rules
       printf '%s' "$effective" | replace "$folder/cards"
       if [ "''${#away[@]}" != 0 ]; then printf '%s\n' "''${away[@]}"; fi | replace "$folder/away"
@@ -279,7 +287,7 @@ let
       ip link set dev "$device" name "$1"
     }
 
-    status=0 limit=$((SECONDS + ''${1-60})) batch= added= old= wanted=" " how=([10]=permanent)
+    status=0 limit=$((SECONDS + ''${1-60})) batch= rules4= rules6= added= old= wanted=" " how=([10]=permanent)
     # To wait on, without a process.
     exec {pause}<> <(:)
     mapfile -t lines <"$folder/cards"
@@ -319,13 +327,24 @@ let
         added+="$six/64 dev $card"$'\n'
       fi
     done
-    # A network that the machine is not on is not looked for elsewhere, such as behind QEMU's user network. A route by a
-    # router is preferred to this one, and systemd-networkd leaves those of the kernel.
-    six=$(cat /proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null)
-    while read -r line; do
-      if [[ $line == *:* && $six != 0 ]]; then continue; fi
-      if [ -n "$line" ]; then batch+="route replace unreachable $line metric 4294967295 proto kernel"$'\n'; fi
-    done <"$folder/away"
+    # A network that the machine is not on is not looked for behind QEMU's user network. What counts is a route to it, and a
+    # default route by a card of the scenario. systemd-networkd leaves rules of the kernel.
+    if [ -s "$folder/away" ] && [ ! -e "$folder/ruled" ]; then
+      for each in /sys/class/net/*; do
+        if [ -e "$each/device" ] && ! has "$wanted" "''${each##*/}"; then echo ${outside} >"$each/netdev_group"; fi
+      done
+      while read -r line; do
+        rules="rule add to $line protocol kernel pref 32763 lookup main suppress_prefixlength 0"$'\n'
+        rules+="rule add to $line protocol kernel pref 32764 lookup main suppress_ifgroup ${outside}"$'\n'
+        rules+="rule add to $line protocol kernel pref 32765 unreachable"$'\n'
+        if [[ $line == *:* ]]; then rules6+=$rules; else rules4+=$rules; fi
+      done <"$folder/away"
+      printf '%s' "$rules4" | ip -force -batch - || status=1
+      if [ "$(cat /proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null)" = 0 ]; then
+        printf '%s' "$rules6" | ip -6 -force -batch - || status=1
+      fi
+      : >"$folder/ruled"
+    fi
     # After a switch, addresses that are no longer to be there.
     if [ -e "$folder/added" ]; then old=$(<"$folder/added"); fi
     while read -r line; do
@@ -365,6 +384,7 @@ in
       version = 1;
       hostName = if named then networking.hostName else null;
       inherit (networking) domain;
+      ipv6 = networking.enableIPv6;
       inherit cards;
     };
   };
