@@ -135,8 +135,11 @@ impl Networks {
     pub(crate) fn ipv6(&self, vlan: Option<VlanId>, machine: &str) -> Result<Ipv6Addr> {
         self.addresses(vlan, machine)?.ipv6.ok_or_else(|| {
             Error::new(ErrorKind::Usage, format!("{machine} has no IPv6 address of the scenario's network"))
-                .likely_cause("it was built without nixvm-test's network module, and DHCP gives it an IPv4 address alone")
-                .next_step("build it with `nixvm-test build --network`")
+                .likely_cause(
+                    "its configuration has no IPv6 (`networking.enableIPv6 = false`), or it was built without \
+                     nixvm-test's network module, and DHCP gives it an IPv4 address alone",
+                )
+                .next_step("a VM that is built by hand gets the module with `nixvm-test build --network`")
         })
     }
 }

@@ -46,6 +46,8 @@ struct Declared {
     /// `None` if the configuration sets none.
     host_name: Option<String>,
     domain: Option<String>,
+    /// Whether it has IPv6: `networking.enableIPv6`.
+    ipv6: bool,
     cards: Vec<DeclaredCard>,
     /// Whether it was built with the module. Without it, the guest gets its addresses from a DHCP server.
     #[serde(skip)]
@@ -106,7 +108,7 @@ impl Topology {
         let mut machines = Vec::new();
         for (name, vm) in names.iter().zip(vms) {
             // A VM that is not known is taken for one with the module, as a scenario builds it.
-            let unknown = || Ok(Declared { has_module: true, ..Declared::without_module() });
+            let unknown = || Ok(Declared { has_module: true, ipv6: true, ..Declared::without_module() });
             let declared = vm.map_or_else(unknown, Declared::of)?;
             let number = sorted.iter().position(|other| other == name).unwrap_or_default() + 1;
             let number = u8::try_from(number).unwrap_or(u8::MAX);
@@ -270,7 +272,7 @@ fn cards(
         let ipv6 = format!("2001:db8:{vlan}::{number}").parse();
         let ipv4 = Ipv4Addr::new(192, 168, vlan, number);
         let addresses = match (assign_ip, declared.has_module) {
-            (true, true) => Some(Addresses { ipv4, ipv6: ipv6.ok() }),
+            (true, true) => Some(Addresses { ipv4, ipv6: ipv6.ok().filter(|_| declared.ipv6) }),
             (true, false) if dhcp.is_on(vlan) => Some(Addresses { ipv4, ipv6: None }),
             _ => None,
         };
@@ -396,8 +398,7 @@ mod tests {
         (folder, vm)
     }
 
-    const PLAIN: &str =
-        r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"eth1","vlan":1,"assignIP":true}]}"#;
+    const PLAIN: &str = r#"{"version":1,"hostName":null,"domain":null,"ipv6":true,"cards":[{"name":"eth1","vlan":1,"assignIP":true}]}"#;
 
     #[test]
     fn machines_are_numbered_by_their_names_and_know_each_other() {
@@ -407,7 +408,7 @@ mod tests {
             Declared::parse(PLAIN.replacen("null,\"domain\":null", "\"\",\"domain\":\"\"", 1).as_bytes());
         let empty = empty.unwrap();
         assert_eq!((empty.host_name, empty.domain), (None, None));
-        let named = r#"{"version":1,"hostName":"store","domain":"example.org","cards":[
+        let named = r#"{"version":1,"hostName":"store","domain":"example.org","ipv6":true,"cards":[
             {"name":"eth1","vlan":1,"assignIP":true},{"name":"lan","vlan":20,"assignIP":false}]}"#;
         let (_other, named) = built(Some(named));
         let topology = Topology::of(&three(), &[Some(&plain), Some(&plain), Some(&named)]).unwrap().unwrap();
@@ -487,10 +488,25 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_without_ipv6_has_no_such_address_for_the_others() {
+        let (_folder, plain) = built(Some(PLAIN));
+        let (_other, without) = built(Some(&PLAIN.replace("\"ipv6\":true", "\"ipv6\":false")));
+        let topology =
+            Topology::of(&three(), &[Some(&plain), Some(&without), Some(&plain)]).unwrap().unwrap();
+        let told = |at: usize| topology.networks(None)[at].told.as_deref().unwrap().to_owned();
+        assert!(told(1).starts_with("name=client;card=52:54:00:12:01:01/eth1/192.168.1.1/;"), "{}", told(1));
+        assert!(
+            told(0).contains("host=192.168.1.1/client;host=192.168.1.2/db;host=2001:db8:1::2/db;"),
+            "{}",
+            told(0)
+        );
+    }
+
+    #[test]
     fn a_host_name_that_two_machines_could_have_is_neither_of_them() {
         let named = |name: &str| {
             format!(
-                r#"{{"version":1,"hostName":{name:?},"domain":null,"cards":[{{"name":"eth1","vlan":1,"assignIP":true}}]}}"#
+                r#"{{"version":1,"hostName":{name:?},"domain":null,"ipv6":true,"cards":[{{"name":"eth1","vlan":1,"assignIP":true}}]}}"#
             )
         };
         let (_one, db) = built(Some(&named("db")));
@@ -539,7 +555,7 @@ mod tests {
 
     #[test]
     fn a_machine_whose_host_name_or_domain_is_empty_has_its_parameter_s_name() {
-        let text = r#"{"version":1,"hostName":"","domain":"","cards":[]}"#;
+        let text = r#"{"version":1,"hostName":"","domain":"","ipv6":true,"cards":[]}"#;
         let (_folder, vm) = built(Some(text));
         let topology = Topology::of(&three(), &[Some(&vm), None, None]).unwrap().unwrap();
         assert_eq!(topology.names(&topology.machines[0]), ["web-server", "web_server"]);
@@ -549,16 +565,16 @@ mod tests {
     fn a_description_that_can_not_be_used_is_an_error() {
         for (text, why) in [
             ("{", "EOF"),
-            (r#"{"version":2,"hostName":null,"domain":null,"cards":[]}"#, "version is 2"),
-            (r#"{"version":1,"hostName":"a b","domain":null,"cards":[]}"#, "is no name"),
-            (r#"{"version":1,"hostName":"a,b","domain":null,"cards":[]}"#, "is no name"),
+            (r#"{"version":2,"hostName":null,"domain":null,"ipv6":true,"cards":[]}"#, "version is 2"),
+            (r#"{"version":1,"hostName":"a b","domain":null,"ipv6":true,"cards":[]}"#, "is no name"),
+            (r#"{"version":1,"hostName":"a,b","domain":null,"ipv6":true,"cards":[]}"#, "is no name"),
             (
-                r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"sixteen-letters-","vlan":1,"assignIP":true}]}"#,
+                r#"{"version":1,"hostName":null,"domain":null,"ipv6":true,"cards":[{"name":"sixteen-letters-","vlan":1,"assignIP":true}]}"#,
                 "the network card sixteen-letters-: Linux takes at most 15 characters",
             ),
-            (r#"{"version":1,"hostName":null,"domain":"a b","cards":[]}"#, "is no name"),
+            (r#"{"version":1,"hostName":null,"domain":"a b","ipv6":true,"cards":[]}"#, "is no name"),
             (
-                r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"a;b","vlan":1,"assignIP":true}]}"#,
+                r#"{"version":1,"hostName":null,"domain":null,"ipv6":true,"cards":[{"name":"a;b","vlan":1,"assignIP":true}]}"#,
                 "is no name",
             ),
         ] {
@@ -566,12 +582,12 @@ mod tests {
             let error = Topology::of(&three(), &[Some(&vm), None, None]).err().unwrap();
             assert!(error.to_string().contains(why), "{error}");
         }
-        let twice = r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"eth1","vlan":1,"assignIP":true},
+        let twice = r#"{"version":1,"hostName":null,"domain":null,"ipv6":true,"cards":[{"name":"eth1","vlan":1,"assignIP":true},
             {"name":"eth2","vlan":1,"assignIP":true}]}"#;
         let (_folder, vm) = built(Some(twice));
         let error = Topology::of(&three(), &[Some(&vm), None, None]).err().unwrap();
         assert!(error.to_string().contains("two cards with one VLAN or name: eth2 on VLAN 1"), "{error}");
-        let none = r#"{"version":1,"hostName":null,"domain":null,"cards":[{"name":"eth1","vlan":0,"assignIP":true}]}"#;
+        let none = r#"{"version":1,"hostName":null,"domain":null,"ipv6":true,"cards":[{"name":"eth1","vlan":0,"assignIP":true}]}"#;
         let (_folder, vm) = built(Some(none));
         assert!(
             Topology::of(&three(), &[Some(&vm), None, None]).err().unwrap().to_string().contains("VLAN 0")
