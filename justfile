@@ -172,7 +172,7 @@ book-write:
 # What continuous integration runs: formatting, lints, documentation, every test.
 ci: lint docs book test
 
-# What tests need beside what everything needs: shells, tesseract, Chromium.
+# What tests need beside what everything needs: shells, tesseract, Chromium, tshark.
 [private]
 test-tools:
     @./just test-tools

@@ -229,7 +229,7 @@ pub enum Event {
     },
     /// A file was added to the record of the run.
     FileKept {
-        /// The machine that it belongs to.
+        /// The machine that it belongs to; empty for a file of all machines of the scenario.
         machine: String,
         /// What it is.
         kind: FileKind,
@@ -382,6 +382,8 @@ pub enum FileKind {
     Journal,
     /// A folder with the machine in the state in which its scenario failed.
     Moment,
+    /// The packets that passed a VLAN of the scenario, as pcapng.
+    Packets,
 }
 
 /// A consumer of events.

@@ -3,6 +3,8 @@
 pub use std::time::Duration;
 
 pub use crate::console::Pattern;
-pub use crate::machine::{Machine, Network, Output, Session, Stream, System, User, start_all};
+pub use crate::machine::{
+    Machine, Network, Output, Packet, Protocol, Session, Stream, System, User, start_all,
+};
 pub use crate::{Error, ErrorKind, Result};
 pub use crate::{checkpoint, scenario};

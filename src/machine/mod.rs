@@ -74,6 +74,7 @@ pub use hardware::devices::{DiskSource, PluggedDisk};
 pub use hardware::group::Group;
 pub use hardware::link_counts::LinkCounts;
 pub use hardware::link_faults::LinkLatency;
+pub use hardware::packet::{Packet, Protocol};
 pub use hardware::scenario_network::{FrameCounts, Network};
 pub use lifecycle::boot_times::BootTimes;
 pub(crate) use lifecycle::boot_times::speed_of_boot;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::capture::Capture;
 use super::faults::under_way::Sent;
 use super::faults::{Faults, FaultyLink, Seed};
 use super::frame::{self, Frame, Header};
@@ -17,6 +18,7 @@ pub(super) struct Forwarding {
     ports: HashMap<Key, Port>,
     vlans: HashMap<VlanId, Vlan>,
     links: Links,
+    capture: Capture,
     /// The ports whose queues got their first frame since [`Forwarding::take_waiting`].
     waiting: Vec<Key>,
 }
@@ -92,11 +94,16 @@ impl Forwarding {
             false => vlan.stations.find(Station { address: destination, tags }, now),
         };
         let frame = Frame::from(bytes);
+        let sender = port.end;
         match known {
-            Some(to) if to == from => {}
+            Some(to) if to == from => _ = self.capture.add_to_nobody(id, sender, &frame),
             Some(to) => self.send_on(id, from, to, frame, now),
             None => {
-                for to in vlan.ports.clone().into_iter().filter(|to| *to != from) {
+                let others: Vec<Key> = vlan.ports.iter().copied().filter(|to| *to != from).collect();
+                if others.is_empty() {
+                    self.capture.add_to_nobody(id, sender, &frame);
+                }
+                for to in others {
                     self.send_on(id, from, to, frame.clone(), now);
                 }
             }
@@ -107,7 +114,8 @@ impl Forwarding {
     fn send_on(&mut self, vlan: VlanId, from: Key, to: Key, frame: Frame, now: Instant) {
         let (Some(sender), Some(receiver)) = (self.ports.get(&from), self.ports.get(&to)) else { return };
         let link = Link { vlan, from: sender.end, to: receiver.end };
-        match self.links.send(Sent { link, to, frame }, now) {
+        let packet = self.capture.add(link, &frame);
+        match self.links.send(Sent { link, to, frame, packet }, now, &mut self.capture) {
             Some(sent) => self.arrive(sent),
             None => self.arrive_by(now),
         }
@@ -115,7 +123,7 @@ impl Forwarding {
 
     /// Delivers the frames that were under way and have arrived by now.
     pub(super) fn arrive_by(&mut self, now: Instant) {
-        while let Some(sent) = self.links.arrived(now) {
+        while let Some(sent) = self.links.arrived(now, &mut self.capture) {
             self.arrive(sent);
         }
     }
@@ -125,9 +133,12 @@ impl Forwarding {
         self.links.next_arrival()
     }
 
-    fn arrive(&mut self, Sent { link, to, frame }: Sent) {
+    fn arrive(&mut self, Sent { link, to, frame, packet }: Sent) {
         let length = frame.len();
         let is_delivered = self.deliver(to, frame);
+        if !is_delivered {
+            self.capture.lost(packet, "the receiver does not read and its queue is full, or it is gone");
+        }
         self.links.count(link, length, is_delivered);
     }
 
@@ -152,7 +163,7 @@ impl Forwarding {
         change: impl FnOnce(&mut Faults),
     ) {
         let link = Link { vlan, from: self.links.end(from), to: self.links.end(to) };
-        for sent in self.links.change(link, change) {
+        for sent in self.links.change(link, change, &mut self.capture) {
             self.arrive(sent);
         }
     }
@@ -161,7 +172,7 @@ impl Forwarding {
     pub(super) fn heal(&mut self, vlan: Option<VlanId>) {
         for (link, _) in self.links.faulty() {
             if vlan.is_none_or(|vlan| vlan == link.vlan) {
-                for sent in self.links.change(link, |faults| *faults = Faults::default()) {
+                for sent in self.links.change(link, |faults| *faults = Faults::default(), &mut self.capture) {
                     self.arrive(sent);
                 }
             }
@@ -176,6 +187,11 @@ impl Forwarding {
     /// Returns what passed each link so far.
     pub(super) fn link_counts(&self) -> Vec<CountedLink> {
         self.links.counts()
+    }
+
+    /// What passed so far, and the links that it names.
+    pub(super) fn capture(&mut self) -> (&mut Capture, &Links) {
+        (&mut self.capture, &self.links)
     }
 
     /// Returns the ports that got frames since the last call.

@@ -17,8 +17,10 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt,
 };
 
+use super::capture::Capture;
 use super::dhcp::Server;
 use super::forwarding::Forwarding;
+use super::links::Links;
 use super::vde::{Control, Folder, Said, SocketFile};
 use super::{CountedLink, Counts, Faults, FaultyLink, Key, Lease, Seed, VlanId};
 use crate::{Error, Result};
@@ -185,6 +187,10 @@ impl Lines {
     pub(super) fn arrive(&mut self) {
         self.forwarding.arrive_by(Instant::now());
         self.send_waiting();
+    }
+
+    pub(super) fn capture(&mut self) -> (&mut Capture, &Links) {
+        self.forwarding.capture()
     }
 
     /// Adds the DHCP server of a VLAN, or gives it other leases.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::capture::Capture;
 use super::faults::fate::{Dice, Seed};
 use super::faults::under_way::{Arrival, Sent, UnderWay};
 use super::faults::{Faults, FaultyLink};
@@ -101,7 +102,8 @@ impl Links {
         End(u32::try_from(at).unwrap_or(u32::MAX))
     }
 
-    fn name(&self, End(number): End) -> Arc<str> {
+    /// Returns the name of an end.
+    pub(super) fn name(&self, End(number): End) -> Arc<str> {
         self.names.get(number as usize).cloned().unwrap_or_default()
     }
 
@@ -125,7 +127,7 @@ impl Links {
     }
 
     /// Sends a frame. Returns it if it arrives at once. Otherwise it arrives later, or never ([`Links::arrived`]).
-    pub(super) fn send(&mut self, sent: Sent, now: Instant) -> Option<Sent> {
+    pub(super) fn send(&mut self, sent: Sent, now: Instant, capture: &mut Capture) -> Option<Sent> {
         let (link, length) = (sent.link, sent.frame.len());
         let state = self.state(link);
         let number = state.number;
@@ -137,27 +139,40 @@ impl Links {
         let fate = state.dice.fate(number, &state.faults, length);
         if state.faults.is_cut || fate.is_lost {
             state.counts.dropped.add(length);
+            capture.lost(sent.packet, if state.faults.is_cut { "partition" } else { "loss" });
             return None;
         }
         let Some(passed) = state.passed(length, now) else {
             state.counts.dropped.add(length);
+            capture.lost(sent.packet, "rate: too many frames wait before it");
             return None;
         };
         let due = (passed + fate.latency).max(state.last.unwrap_or(now));
         let frame = match fate.corrupted {
             Some(bit) => {
                 state.counts.corrupted += 1;
+                capture.comment(sent.packet, "corrupted: it arrives with one bit flipped");
                 corrupted(&sent.frame, bit)
             }
             None => sent.frame,
         };
         let is_aside = fate.is_reordered && state.aside.is_empty();
         match is_aside {
-            true => state.counts.reordered += 1,
-            false if due > now => state.counts.delayed += 1,
+            true => {
+                state.counts.reordered += 1;
+                capture.comment(sent.packet, "reordered: it arrives behind the next one");
+            }
+            false if due > now => {
+                state.counts.delayed += 1;
+                let delay = due.duration_since(now).as_secs_f64() * 1000.0;
+                capture.comment(sent.packet, &format!("delayed by {delay:.1} ms"));
+            }
             false => {}
         }
-        state.counts.duplicated += u64::from(fate.is_duplicated);
+        if fate.is_duplicated {
+            state.counts.duplicated += 1;
+            capture.comment(sent.packet, "duplicated");
+        }
         let mut arrivals = Vec::new();
         for _ in 0..1 + u8::from(fate.is_duplicated) {
             let state = self.state(link);
@@ -166,8 +181,11 @@ impl Links {
                 continue;
             }
             state.waiting.add(length);
-            let copy = Sent { link, to: sent.to, frame: frame.clone() };
+            let copy = Sent { link, to: sent.to, frame: frame.clone(), packet: sent.packet };
             arrivals.push(self.under_way.add(if is_aside { due + OVERTAKEN } else { due }, copy));
+        }
+        if arrivals.is_empty() {
+            capture.lost(sent.packet, "too many frames are under way");
         }
         if is_aside {
             self.state(link).aside = arrivals;
@@ -182,12 +200,13 @@ impl Links {
     }
 
     /// Returns the next frame that has arrived by now.
-    pub(super) fn arrived(&mut self, now: Instant) -> Option<Sent> {
+    pub(super) fn arrived(&mut self, now: Instant, capture: &mut Capture) -> Option<Sent> {
         loop {
             let sent = self.under_way.arrived(now)?;
             let state = self.state(sent.link);
             if state.faults.is_held {
                 state.counts.held += 1;
+                capture.comment(sent.packet, "held");
                 state.held.push_back(sent);
                 continue;
             }
@@ -211,7 +230,12 @@ impl Links {
     }
 
     /// Changes the faults of a link. Returns frames that were held and arrive now.
-    pub(super) fn change(&mut self, link: Link, change: impl FnOnce(&mut Faults)) -> VecDeque<Sent> {
+    pub(super) fn change(
+        &mut self,
+        link: Link,
+        change: impl FnOnce(&mut Faults),
+        capture: &mut Capture,
+    ) -> VecDeque<Sent> {
         let state = self.state(link);
         change(&mut state.faults);
         if state.faults.is_cut {
@@ -221,6 +245,7 @@ impl Links {
             for sent in lost {
                 state.waiting.remove(sent.frame.len());
                 state.counts.dropped.add(sent.frame.len());
+                capture.lost(sent.packet, "partition");
             }
         }
         let state = self.state(link);

@@ -7,6 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `frame.rs`, `stations.rs`, `queue.rs`, `forwarding.rs` | what happens to a frame; no sockets |
+//! | `capture/` | what passed, as far as there is room for it, and the file that Wireshark reads |
 //! | `links.rs`, `faults/` | what passes between two machines in one direction, and what goes wrong there on purpose |
 //! | `lines.rs` | the sockets of ports, and who is served first |
 //! | `worker.rs` | the thread |
@@ -28,6 +29,7 @@ use crate::Result;
 
 use worker::Shared;
 
+mod capture;
 mod dhcp;
 mod faults;
 mod forwarding;
@@ -41,6 +43,7 @@ mod tests;
 mod vde;
 mod worker;
 
+pub(crate) use capture::{Captured, Packets};
 pub use faults::{Chance, Faults, FaultyLink, Latency, Seed};
 pub use frame::Mac;
 

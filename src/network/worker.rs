@@ -13,7 +13,9 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
+use super::capture::Capture;
 use super::lines::{Lines, Poller};
+use super::links::Links;
 use super::{CountedLink, Counts, Faults, FaultyLink, Key, Lease, Seed, VlanId, frame};
 use crate::mutex::lock;
 use crate::{Error, Result, threads};
@@ -92,6 +94,12 @@ impl Shared {
 
     pub(super) fn link_counts(&self) -> Vec<CountedLink> {
         self.lines().link_counts()
+    }
+
+    pub(super) fn with_capture<T>(&self, use_it: impl FnOnce(&mut Capture, &Links) -> T) -> T {
+        let mut lines = self.lines();
+        let (capture, links) = lines.capture();
+        use_it(capture, links)
     }
 
     pub(super) fn serve_dhcp(&self, vlan: VlanId, leases: Vec<Lease>) {

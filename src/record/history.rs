@@ -116,6 +116,8 @@ pub struct Attempt {
     pub faults: Vec<FaultsChange>,
     /// What passed each link of its network.
     pub traffic: Vec<LinkTraffic>,
+    /// Its files in the record that belong to no machine.
+    pub files: Vec<RecordedFile>,
 }
 
 /// A change of the faults of a scenario's network.

@@ -94,6 +94,20 @@ impl Keeper {
         }
     }
 
+    /// Writes the packets that passed a VLAN of the scenario to the record, as `write` does it.
+    pub(crate) fn capture(&self, vlan: u8, write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) {
+        let to = self.within().join(format!("vlan{vlan}.pcapng"));
+        let written = self.files.replace_with(&to, MODE, |file| {
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            out.flush()
+        });
+        match written {
+            Ok(()) => self.kept("", FileKind::Packets, &to),
+            Err(error) => super::incomplete(&to.display().to_string(), &error),
+        }
+    }
+
     /// Creates the files in the record for the transcript that a machine writes at `path`, and for its times. If the
     /// run is killed, their content so far remains. At the end they are replaced by the complete ones.
     pub(crate) fn begin_transcript(&self, machine: &str, path: &Path) -> io::Result<(File, File)> {

@@ -15,6 +15,7 @@
 //! RUN/SCENARIO/MACHINE.journal       the journal, if the scenario failed
 //! RUN/SCENARIO/MACHINE.moment/       the saved machine, if the scenario failed
 //! RUN/SCENARIO/*.png                 screenshots
+//! RUN/SCENARIO/vlanV.pcapng          the packets that passed the VLAN V
 //! ```
 //!
 //! `SCENARIO` is the scenario's name with `.` for `::`, and `_` for special characters; the folder of a retry has the

@@ -139,11 +139,7 @@ fn case(xml: &mut Xml, scenario: &Scenario, folder: &Path) -> io::Result<()> {
     attributes.push(("file", line(&scenario.file.to_string_lossy())));
     attributes.push(("line", scenario.line.to_string()));
     element(xml, "testcase", attributes, |xml| {
-        let machines = last.map_or(&[][..], |last| &last.machines);
-        properties(
-            xml,
-            &machines.iter().flat_map(|machine| of_a_machine(machine, folder)).collect::<Vec<_>>(),
-        )?;
+        properties(xml, &last.map(|last| of_an_attempt(last, folder)).unwrap_or_default())?;
         status(xml, scenario)?;
         last.map_or(Ok(()), |last| leaf(xml, "system-out", [], Some(&told(last, folder))))
     })
@@ -183,6 +179,16 @@ fn status(xml: &mut Xml, scenario: &Scenario) -> io::Result<()> {
     Ok(())
 }
 
+fn of_an_attempt(attempt: &Attempt, folder: &Path) -> Vec<(String, String)> {
+    let machines = attempt.machines.iter().flat_map(|machine| of_a_machine(machine, folder));
+    machines.chain(attachments(&attempt.files, folder)).collect()
+}
+
+fn attachments(files: &[RecordedFile], folder: &Path) -> impl Iterator<Item = (String, String)> {
+    let path = |file: &RecordedFile| folder.join(&file.path).to_string_lossy().into_owned();
+    files.iter().filter(|file| is_attached(file)).map(move |file| ("attachment".to_owned(), path(file)))
+}
+
 fn of_a_machine(machine: &Machine, folder: &Path) -> Vec<(String, String)> {
     let mut all = Vec::new();
     let mut add = |name: &str, value: String| all.push((format!("{}.{name}", machine.name), value));
@@ -195,9 +201,7 @@ fn of_a_machine(machine: &Machine, folder: &Path) -> Vec<(String, String)> {
     for phase in &machine.phases {
         add(&format!("phase.{}", phase.name), format!("{:.3}", phase.at));
     }
-    for file in machine.files.iter().filter(|file| is_attached(file)) {
-        all.push(("attachment".to_owned(), folder.join(&file.path).to_string_lossy().into_owned()));
-    }
+    all.extend(attachments(&machine.files, folder));
     all
 }
 
@@ -233,7 +237,8 @@ fn told(attempt: &Attempt, folder: &Path) -> String {
         text = format!("[{from} bytes are left out here]\n{}", &text[from..]);
     }
     text = lines(&text);
-    for file in attempt.machines.iter().flat_map(|machine| &machine.files).filter(|file| is_attached(file)) {
+    let of_machines = attempt.machines.iter().flat_map(|machine| &machine.files);
+    for file in of_machines.chain(&attempt.files).filter(|file| is_attached(file)) {
         let path = folder.join(&file.path).display().to_string();
         // A path that contains this syntax would be read as another path.
         if text::line(&path) == path && !path.contains("[[") && !path.contains("]]") {

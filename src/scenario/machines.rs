@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::admission::{Demand, Permit, admit, has_room};
 use super::capacity::{BESIDE, Need, USUAL};
+use super::captures::Captures;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::fixtures::Fixture;
@@ -34,6 +35,7 @@ pub(super) async fn all(
     suite: &Arc<Suite>,
     events: &Events,
     keeper: Option<&Keeper>,
+    captures: &Captures,
 ) -> Result<Ready, Failure> {
     if let Some(record) = suite.against() {
         let replayed = super::replayed::all(scenario, suite, record, events).await;
@@ -44,7 +46,7 @@ pub(super) async fn all(
         requests.map(origin).collect::<Result<Vec<_>>>().map_err(at(Exit::Usage))
     };
     let (machines, systems) = (origins(&mut scenario.machines())?, origins(&mut scenario.systems())?);
-    let run = Run { scenario, suite, events, keeper, machines, systems };
+    let run = Run { scenario, suite, events, keeper, captures, machines, systems };
     // Systems do not count: a change of one leaves the clones as they are.
     let expected: Option<Vec<BuiltVm>> =
         run.machines.iter().map(|(_, origin)| suite.expected(scenario, origin)).collect();
@@ -123,6 +125,7 @@ struct Run<'a> {
     suite: &'a Arc<Suite>,
     events: &'a Events,
     keeper: Option<&'a Keeper>,
+    captures: &'a Captures,
     machines: Vec<(&'static Parameter, Origin)>,
     systems: Vec<(&'static Parameter, Origin)>,
 }
@@ -210,6 +213,9 @@ impl Run<'_> {
         let seed = self.suite.seed();
         let start = |topology: &Topology| topology.start(seed, self.events);
         let switch = topology.as_ref().map(start).transpose().map_err(at(Exit::Host))?;
+        if let Some((switch, size)) = switch.as_ref().zip(self.suite.captured_bytes()) {
+            self.captures.begin(switch, size);
+        }
         let networks = topology.map(|topology| topology.networks(switch.as_ref())).unwrap_or_default();
         let network = switch.map(|switch| Network::of(Some(switch), seed, self.events));
         let plans = self.plans(&vms, networks)?;

@@ -12,6 +12,7 @@ mod admission;
 mod body;
 mod budget;
 mod capacity;
+mod captures;
 mod checks;
 #[cfg(feature = "cli")]
 pub(crate) mod compile;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::Permit;
 use super::body::{Body, timed_out};
+use super::captures::Captures;
 use super::exit::Exit;
 use super::failure::{Evidence, Failure, from_here};
 use super::fixtures::Fixtures;
@@ -133,7 +134,7 @@ fn on_its_own_thread(
     keeper: &Option<Keeper>,
 ) -> Result<(), Failure> {
     let (tell, hear) = mpsc::channel();
-    let (machines, right) = (Machines::default(), Right::default());
+    let (machines, right, captures) = (Machines::default(), Right::default(), Captures::default());
     let life = ScenarioThread {
         scenario,
         suite: suite.clone(),
@@ -142,6 +143,7 @@ fn on_its_own_thread(
         panics: Panics::default(),
         right: right.clone(),
         network: Mutex::default(),
+        captures: captures.clone(),
         keeper: keeper.clone(),
         tell: tell.clone(),
     };
@@ -163,6 +165,7 @@ fn on_its_own_thread(
         Waited::Gone => Error::new(ErrorKind::Other, "the scenario's thread ended without an outcome"),
     };
     kill_all(&machines);
+    captures.keep(keeper.as_ref());
     // The thread may hold the right forever, and others wait for it.
     drop(lock(&right).take());
     Err(match failed {
@@ -181,6 +184,7 @@ struct ScenarioThread {
     right: Right,
     /// The network of its machines, once they are up.
     network: Mutex<Option<Network>>,
+    captures: Captures,
     keeper: Option<Keeper>,
     tell: mpsc::Sender<Progress>,
 }
@@ -219,6 +223,7 @@ impl ScenarioThread {
             if let Some(network) = lock(&self.network).take() {
                 network.tell_counts();
             }
+            self.captures.keep(self.keeper.as_ref());
             outcome
         });
         runtime.shutdown_timeout(SHUTDOWN);
@@ -238,7 +243,8 @@ impl ScenarioThread {
     async fn prepare_and_run(&self) -> Result<(), Failure> {
         checks::check_allowed(self.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
         // Held until the scenario is over.
-        let given = machines::all(self.scenario, &self.suite, &self.events, self.keeper.as_ref()).await?;
+        let keeper = self.keeper.as_ref();
+        let given = machines::all(self.scenario, &self.suite, &self.events, keeper, &self.captures).await?;
         *lock(&self.right) = given.permit;
         lock(&self.network).clone_from(&given.network);
         // A replay is as fast as this host, regardless of the machine's speed.
@@ -247,7 +253,8 @@ impl ScenarioThread {
         let limit = Speed::new(speed).scale(self.scenario.timeout.unwrap_or(DEFAULT_TIMEOUT));
         let number = u32::try_from(given.machines.len()).unwrap_or(u32::MAX);
         let afterwards = Speed::new(speed).scale(AFTERWARDS + EACH_MACHINE.saturating_mul(number));
-        let mut bodys = Fixtures::new(given.systems, given.network);
+        let network = given.network.map(|network| network.at(Speed::new(speed)));
+        let mut bodys = Fixtures::new(given.systems, network);
         for place in given.machines {
             lock(&self.machines).push(place.machine.clone());
             bodys.add(place);

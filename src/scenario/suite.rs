@@ -177,6 +177,12 @@ impl Suite {
         self.settings.keep_failed
     }
 
+    /// Returns how much is kept of what passes a VLAN, at its beginning and at its end, in bytes. `None` if nothing is.
+    pub fn captured_bytes(&self) -> Option<usize> {
+        let bytes = self.settings.capture_network_size.saturating_mul(1 << 20);
+        self.settings.capture_network.then(|| usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
     /// Returns when the time of the whole run ends, if it is limited. Each pause moves the end.
     pub fn ends(&self) -> Option<Instant> {
         self.settings.run_limit.map(|limit| self.begun + limit + pause::so_far())

@@ -59,6 +59,10 @@ pub struct Settings {
     pub pause_on_failure: bool,
     /// Whether machines of failed scenarios are kept.
     pub keep_failed: bool,
+    /// Whether the packets of networks are captured.
+    pub capture_network: bool,
+    /// How much of the packets of a VLAN is kept, at its beginning and at its end, in MiB.
+    pub capture_network_size: u64,
     /// Whether the output of consoles is shown.
     pub console: bool,
     /// Whether progress is hidden.
@@ -102,6 +106,8 @@ impl Default for Settings {
             skip: false,
             pause_on_failure: false,
             keep_failed: true,
+            capture_network: true,
+            capture_network_size: 8,
             console: false,
             quiet: false,
             capture: true,
@@ -186,6 +192,8 @@ mod tests {
             ("NIXVM_JOBS", "3"),
             ("NIXVM_HOST_CORES", "2"),
             ("NIXVM_HOST_MEMORY", "4G"),
+            ("NIXVM_CAPTURE_NETWORK", "0"),
+            ("NIXVM_CAPTURE_NETWORK_SIZE", "1G"),
         ])
         .unwrap();
         let file = std::env::current_dir().unwrap().join("some/c.nix");
@@ -195,6 +203,7 @@ mod tests {
         assert_eq!(settings.build_limit, Some(Duration::from_secs(7200)));
         assert_eq!((settings.run_limit, settings.jobs), (Some(Duration::from_secs(1800)), Some(3)));
         assert_eq!((settings.host_cores, settings.host_memory), (Some(2), Some(4096)));
+        assert_eq!((settings.capture_network, settings.capture_network_size), (false, 1024));
         assert_eq!(
             read(&[("NIXVM_FLAKE", "github:me/x#x")]).unwrap().source,
             Some(Source::Flake("github:me/x#x".to_owned()))
@@ -234,6 +243,8 @@ mod tests {
             ("NIXVM_HOST_CORES", "-2"),
             ("NIXVM_HOST_MEMORY", "4"),
             ("NIXVM_HOST_MEMORY", "0G"),
+            ("NIXVM_CAPTURE_NETWORK", "no"),
+            ("NIXVM_CAPTURE_NETWORK_SIZE", "0M"),
             ("NIXVM_RUN_TIMEOUT", "soon"),
             ("NIXVM_BUILD_TIMEOUT", "0"),
             ("NIXVM_BUILD_TIMEOUT", "5 minutes"),

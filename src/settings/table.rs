@@ -281,6 +281,30 @@ pub const TABLE: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        key: "capture-network",
+        variable: "NIXVM_CAPTURE_NETWORK",
+        flag: "capture-network",
+        meaning_of_no: Some(
+            "don't capture the packets of networks: no files of them in the record, and no `packets()`",
+        ),
+        form: Form::Switch { or: None },
+        meaning: "keep the packets of each VLAN of a scenario, for the record and for `packets()`",
+        default: "yes",
+        set: |settings, value| put(&mut settings.capture_network, switch(text(value)?)),
+        ..PLAIN
+    },
+    Setting {
+        key: "capture-network-size",
+        variable: "NIXVM_CAPTURE_NETWORK_SIZE",
+        flag: "capture-network-size",
+        placeholder: "SIZE",
+        form: Form::Size,
+        meaning: "how much of the packets of a VLAN is kept, at its beginning and again at its end: 8M, 1G",
+        default: "8M",
+        set: |settings, value| put(&mut settings.capture_network_size, mebibytes(text(value)?)),
+        ..PLAIN
+    },
+    Setting {
         key: "console",
         variable: "NIXVM_CONSOLE",
         flag: "console",

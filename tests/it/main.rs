@@ -11,6 +11,7 @@ mod again;
 mod beside_vms;
 mod book;
 mod build;
+mod capture;
 #[cfg(target_os = "linux")]
 mod channel_guest;
 mod ci_steps;

@@ -199,6 +199,7 @@ fn samples() -> Vec<Event> {
         FileKind::Screenshot,
         FileKind::Journal,
         FileKind::Moment,
+        FileKind::Packets,
     ] {
         samples.push(Event::FileKept { machine: text(), kind, path: "a/b".into() });
     }

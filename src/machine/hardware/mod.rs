@@ -8,4 +8,6 @@ pub(crate) mod link_counts;
 pub(crate) mod link_faults;
 pub(crate) mod monitor;
 pub(crate) mod network;
+pub(crate) mod packet;
+mod packets;
 pub(crate) mod scenario_network;

@@ -7,7 +7,7 @@ use nixvm_test_macros::tracked;
 
 use crate::machine::{Machine, Networks, networks};
 use crate::network::{Switch, VlanId};
-use crate::{Error, ErrorKind, Events, Result};
+use crate::{Error, ErrorKind, Events, Result, Speed};
 
 /// The network of a scenario's machines: VLANs, each with the cards of the machines that are on it. The frames of a VLAN
 /// reach every machine on it, and no other machine.
@@ -34,6 +34,8 @@ pub struct Network {
     pub(super) vlan: Option<VlanId>,
     /// Whether faults are about one direction.
     pub(super) is_oneway: bool,
+    /// That of the slowest machine.
+    pub(super) speed: Speed,
 }
 
 /// What all handles of a network share.
@@ -65,7 +67,12 @@ impl Network {
     /// Returns the network of machines that are plugged into `switch`, whose random choices come from `seed`.
     pub(crate) fn of(switch: Option<Arc<Switch>>, seed: u64, events: &Events) -> Self {
         let shared = Shared { switch, events: events.clone(), seed, is_random: AtomicBool::new(false) };
-        Self { shared: Arc::new(shared), vlan: None, is_oneway: false }
+        Self { shared: Arc::new(shared), vlan: None, is_oneway: false, speed: Speed::new(1.0) }
+    }
+
+    /// Sets how fast the machines are.
+    pub(crate) fn at(self, speed: Speed) -> Self {
+        Self { speed, ..self }
     }
 
     /// Pulls the cable of a machine's card on a VLAN. The guest sees that the link is down. [`Machine::block`] is about

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::network::Key;
+use crate::network::capture::PacketId;
 use crate::network::frame::Frame;
 use crate::network::links::Link;
 
@@ -17,6 +18,8 @@ pub(in crate::network) struct Sent {
     /// The port that it is for.
     pub(in crate::network) to: Key,
     pub(in crate::network) frame: Frame,
+    /// What is captured of it.
+    pub(in crate::network) packet: PacketId,
 }
 
 /// All frames of a switch that arrive later.

@@ -14,19 +14,19 @@ mod sockets;
 mod vde;
 
 /// The broadcast address.
-const ALL: Mac = [0xff; 6];
+pub(super) const ALL: Mac = [0xff; 6];
 
-fn vlan(number: u8) -> VlanId {
+pub(super) fn vlan(number: u8) -> VlanId {
     VlanId::new(number).unwrap()
 }
 
 /// A station of the tests.
-fn mac(number: u8) -> Mac {
+pub(super) fn mac(number: u8) -> Mac {
     [0x52, 0x54, 0, 0x12, 0, number]
 }
 
 /// An untagged frame.
-fn frame(destination: Mac, source: Mac, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(destination: Mac, source: Mac, payload: &[u8]) -> Vec<u8> {
     [&destination[..], &source, &[0x88, 0xb5], payload].concat()
 }
 
@@ -37,7 +37,7 @@ fn tagged(destination: Mac, source: Mac, id: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The ports 1 to `count` on VLAN 1.
-fn ports(count: u64) -> Forwarding {
+pub(super) fn ports(count: u64) -> Forwarding {
     let mut forwarding = Forwarding::default();
     (1..=count).for_each(|port| forwarding.add(Key(port), vlan(1), &format!("machine {port}")));
     forwarding

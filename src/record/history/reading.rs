@@ -229,10 +229,13 @@ impl Attempt {
             Event::NetworkCounts { links, .. } => self.traffic = links,
             Event::MachineStopped { machine, how } => self.machine(machine)?.stopped.push(Stop { time, how }),
             Event::FileKept { machine, kind, path } => {
-                let files = &mut self.machine(machine)?.files;
+                let files = match machine.is_empty() {
+                    true => &mut self.files,
+                    false => &mut self.machine(machine)?.files,
+                };
                 let kept = RecordedFile { kind, path };
                 if !files.contains(&kept) {
-                    within(files.len(), FILES, "files of one machine")?;
+                    within(files.len(), FILES, "files of one machine or scenario")?;
                     files.push(kept);
                 }
             }

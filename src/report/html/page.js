@@ -308,7 +308,12 @@ function steps(taken, machine, scenario, films) {
   }
   return list;
 }
-const FILES = { transcript: 'transcript', cast: 'asciicast', log: 'log with times', screen: 'last screen', screenshot: 'screenshot', journal: 'journal', moment: 'machine as it stood' };
+const FILES = { transcript: 'transcript', cast: 'asciicast', log: 'log with times', screen: 'last screen', screenshot: 'screenshot', journal: 'journal', moment: 'machine as it stood', packets: 'packets of a VLAN, for Wireshark' };
+function filesView(files) {
+  const link = file => address(file.path) && el('a', { href: address(file.path) + (file.kind === 'moment' ? '/' : '') }, el('code', { text: file.path }));
+  const item = file => el('li', {}, FILES[file.kind] || file.kind, ': ', link(file) || el('code', { text: file.path }));
+  return el('details', {}, el('summary', { text: count(files.length, 'file') + ' in the record' }), el('ul', { class: 'files' }, ...files.map(item)), el('p', { class: 'lost', text: 'They open where this page lies in the folder of the record.' }));
+}
 function machineView(machine, attempt, scenario) {
   const box = el('section', { class: 'machine' });
   const how = [machine.accelerator && machine.accelerator.toUpperCase() + pace(machine), machine.cloned ? 'clone of a template' : machine.started.length ? 'booted' : '', machine.stopped.length ? machine.stopped[machine.stopped.length - 1].how : ''].filter(Boolean);
@@ -335,11 +340,7 @@ function machineView(machine, attempt, scenario) {
   const shots = machine.files.filter(file => file.kind === 'screenshot' && (data.images[file.path] || '').startsWith('data:image/png;base64,'));
   if (shots.length) box.append(el('h4', { text: 'Screenshots' }), el('div', { class: 'shots' }, ...shots.map(file => el('figure', {}, el('img', { src: data.images[file.path], alt: 'screen of ' + machine.name + ': ' + fileName(file.path) }), el('figcaption', { text: fileName(file.path) })))));
   for (const file of machine.files.filter(file => data.texts[file.path])) box.append(el('h4', { text: 'Journal' }), el('details', {}, el('summary', { text: fileName(file.path) }), el('pre', { tabindex: '0', text: data.texts[file.path] })));
-  if (machine.files.length) {
-    const link = file => address(file.path) && el('a', { href: address(file.path) + (file.kind === 'moment' ? '/' : '') }, el('code', { text: file.path }));
-    const item = file => el('li', {}, FILES[file.kind] || file.kind, ': ', link(file) || el('code', { text: file.path }));
-    box.append(el('details', {}, el('summary', { text: count(machine.files.length, 'file') + ' in the record' }), el('ul', { class: 'files' }, ...machine.files.map(item)), el('p', { class: 'lost', text: 'They open where this page lies in the folder of the record.' })));
-  }
+  if (machine.files.length) box.append(filesView(machine.files));
   return box;
 }
 function attemptView(attempt, number, scenario) {
@@ -349,6 +350,7 @@ function attemptView(attempt, number, scenario) {
   for (const note of attempt.notes) box.append(el('p', { class: 'where', text: note }));
   box.append(...attempt.machines.map(machine => machineView(machine, attempt, scenario)));
   if (attempt.faults.length || attempt.traffic.length) box.append(networkView(attempt, scenario));
+  if (attempt.files.length) box.append(el('section', { class: 'machine' }, el('h3', { text: 'Packets' }), filesView(attempt.files)));
   return box;
 }
 function body(scenario) {
