@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo bench --bench network                    # about 5 minutes
-//! cargo bench --bench network -- --round-trips   # the first part: seconds, no VM
+//! cargo bench --bench network -- --round-trips   # the parts with sockets alone: seconds, no VM
 //! cargo bench --bench network -- --vm ./result   # a VM that is built already
 //! ```
 
@@ -19,6 +19,7 @@ use nixvm_test::machine::{Machine, MachineOptions};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
+mod bulk;
 mod round_trips;
 
 /// How much is sent in each round.
@@ -43,6 +44,7 @@ const WAYS: [Way; 2] = [
 async fn main() -> Result {
     println!("\n{}\n", measuring::machine_name());
     round_trips::measure()?;
+    bulk::measure()?;
     if measuring::has("--round-trips") {
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! A frame from one fake machine to another and back: over the switch, and over a bare pair of sockets.
+//! A frame from one fake machine to another and back: over the switch, with and without a capture, and over a bare pair of
+//! sockets.
 
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -14,28 +15,43 @@ use crate::measuring::median;
 const ROUNDS: usize = 20;
 const TRIPS: usize = 2000;
 
+/// How much a capture keeps, at its beginning and at its end: the default.
+pub const CAPTURE: usize = 8 << 20;
+
 /// What is sent: addresses, a type, and as much as an echo request has.
 const LENGTH: usize = 98;
 
 /// Prints the median round trip of each way, in microseconds.
 pub fn measure() -> Result {
-    let (mut bare, mut switched) = (Vec::new(), Vec::new());
+    let (mut bare, mut switched, mut captured) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(std::io::Error::from)?;
         bare.push(trips(ours, theirs)?);
-        let (switch, vlan) = (Switch::start()?, VlanId::new(1).ok_or("no VLAN")?);
-        let ((_one, ours), (_two, theirs)): ((Port, _), (Port, _)) =
-            (switch.plug(vlan, "one")?, switch.plug(vlan, "two")?);
-        switched.push(trips(ours, theirs)?);
+        for (size, times) in [(None, &mut switched), (Some(CAPTURE), &mut captured)] {
+            let (_switch, _ports, [ours, theirs]) = wires(size)?;
+            times.push(trips(ours, theirs)?);
+        }
     }
-    let (bare, switched) = (median(&bare), median(&switched));
+    let (bare, switched, captured) = (median(&bare), median(&switched), median(&captured));
     println!("| a round trip between two threads, median of {ROUNDS} times {TRIPS} | |\n|---|---:|");
     println!("| a pair of sockets | {bare:.1} µs |");
     println!("| the switch | {switched:.1} µs |");
     println!("| the switch adds | {:.1} µs |", switched - bare);
+    println!("| the switch with a capture | {captured:.1} µs |");
+    println!("| ratio to that without | {:.2} |", captured / switched);
     Ok(())
+}
+
+/// A switch that captures as much as `size`, if that is given, and the ends of two cards.
+pub fn wires(size: Option<usize>) -> Result<(Switch, [Port; 2], [OwnedFd; 2])> {
+    let (switch, vlan) = (Switch::start()?, VlanId::new(1).ok_or("no VLAN")?);
+    if let Some(size) = size {
+        switch.capture(size);
+    }
+    let ((one, ours), (two, theirs)) = (switch.plug(vlan, "one")?, switch.plug(vlan, "two")?);
+    Ok((switch, [one, two], [ours, theirs]))
 }
 
 /// The median round trip between two sockets, in microseconds.

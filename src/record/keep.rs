@@ -347,6 +347,24 @@ mod tests {
     }
 
     #[test]
+    fn a_capture_is_a_file_for_the_user_alone_and_one_that_fails_leaves_none() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = tempfile::tempdir().unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = told.clone();
+        let keeper = keeper(base.path(), Events::new(move |event| sink.lock().unwrap().push(event.clone())));
+        keeper.capture(2, |out| out.write_all(b"packets"));
+        keeper.capture(3, |out| out.write_all(b"half").and(Err(io::ErrorKind::StorageFull.into())));
+        let path = base.path().join("login/vlan2.pcapng");
+        assert_eq!(fs::read(&path).unwrap(), b"packets");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+        assert!(!base.path().join("login/vlan3.pcapng").exists());
+        let path = PathBuf::from("login/vlan2.pcapng");
+        let kept = Event::FileKept { machine: String::new(), kind: FileKind::Packets, path };
+        assert_eq!(*told.lock().unwrap(), [kept]);
+    }
+
+    #[test]
     fn a_transcript_that_is_kept_in_part_is_said_to_be() {
         let base = tempfile::tempdir().unwrap();
         let told = Arc::new(Mutex::new(String::new()));

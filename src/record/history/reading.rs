@@ -312,6 +312,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_all_machines_is_a_file_of_the_scenario() {
+        let kept = |machine: &str, kind: &str| {
+            let event =
+                format!(r#""event":"file_kept","machine":"{machine}","kind":"{kind}","path":"a/{kind}""#);
+            line(2.0, "a", &event)
+        };
+        let history = history(&[started(1.0, "a", 1), kept("m", "log"), kept("", "packets")].concat());
+        let attempt = &history.scenarios[0].attempts[0];
+        let files = |files: &[RecordedFile]| files.iter().map(|file| file.kind).collect::<Vec<_>>();
+        assert_eq!(files(&attempt.files), [crate::FileKind::Packets]);
+        assert_eq!(
+            (attempt.machines.len(), files(&attempt.machines[0].files)),
+            (1, vec![crate::FileKind::Log])
+        );
+    }
+
+    #[test]
     fn a_line_without_end_is_passed_over() {
         let endless =
             format!(r#"{{"v":1,"time":1,"scenario":"","event":"note","text":"{}"}}"#, "x".repeat(17 << 20));
