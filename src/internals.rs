@@ -15,7 +15,7 @@ pub mod beneath {
 }
 
 pub mod network {
-    pub use crate::network::{Counts, Lease, Mac, Port, Switch, Traffic, VdeFolder, VlanId};
+    pub use crate::network::{Counts, InFlight, Lease, Mac, Port, Switch, Traffic, VdeFolder, VlanId};
 }
 
 pub mod nix {

@@ -83,6 +83,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod above;
+mod at_once;
 mod beneath;
 #[cfg(doctest)]
 mod book_examples;

@@ -7,6 +7,7 @@ use super::capture::Capture;
 use super::faults::under_way::Sent;
 use super::faults::{Faults, FaultyLink, Seed};
 use super::frame::{self, Frame, Header};
+use super::frozen::{Held, InFlight};
 use super::links::{End, Link, Links};
 use super::queue::Queue;
 use super::stations::{Station, Stations};
@@ -108,6 +109,27 @@ impl Forwarding {
                 }
             }
         }
+    }
+
+    /// Holds a frame from the other end of a port, while the switch is frozen.
+    pub(super) fn hold(&mut self, port: Key, bytes: &[u8], frozen: &mut InFlight) {
+        let Some(state) = self.ports.get_mut(&port) else { return };
+        let Some(vlan) = state.vlan else { return };
+        if Header::read(bytes).is_none() {
+            state.counts.refused += 1;
+            return;
+        }
+        let from = self.links.name(state.end);
+        frozen.hold(Held { port: Some(port), from, vlan, bytes: bytes.into() });
+    }
+
+    /// Returns the port of the machine that had sent a frame, or `None` if it is not there any more.
+    pub(super) fn port_of(&self, held: &Held) -> Option<Key> {
+        let is_its =
+            |port: &Key| self.ports.get(port).is_some_and(|port| self.links.name(port.end) == held.from);
+        let ports = &self.vlans.get(&held.vlan)?.ports;
+        let same = held.port.filter(|port| ports.contains(port));
+        same.or_else(|| ports.iter().copied().find(is_its))
     }
 
     /// Sends a frame on the link from one port to another. Each frame passes here once for each port that it is for.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt,
 };
@@ -21,6 +22,7 @@ use super::capture::Capture;
 use super::dhcp::Server;
 use super::forwarding::Forwarding;
 use super::links::Links;
+use super::frozen::InFlight;
 use super::vde::{Control, Folder, Said, SocketFile};
 use super::{CountedLink, Counts, Faults, FaultyLink, Key, Lease, Seed, VlanId};
 use crate::{Error, Result};
@@ -101,6 +103,8 @@ pub(super) struct Lines {
     servers: HashMap<VlanId, (Key, Server)>,
     folders: HashMap<Key, Folder>,
     controls: HashMap<Key, Control>,
+    /// While the switch is frozen: what machines have sent since then.
+    frozen: Option<InFlight>,
 }
 
 impl Lines {
@@ -113,6 +117,7 @@ impl Lines {
             servers: HashMap::new(),
             folders: HashMap::new(),
             controls: HashMap::new(),
+            frozen: None,
         }
     }
 
@@ -191,6 +196,47 @@ impl Lines {
 
     pub(super) fn capture(&mut self) -> (&mut Capture, &Links) {
         self.forwarding.capture()
+    }
+
+    /// Holds what machines send from now on. What is queued for machines still goes out.
+    pub(super) fn freeze(&mut self) {
+        self.frozen.get_or_insert_default();
+    }
+
+    /// Whether machines have read every frame that was queued for them.
+    pub(super) fn is_drained(&self) -> bool {
+        self.lines.iter().all(|(port, line)| {
+            // A host that does not tell is taken for one that keeps nothing.
+            self.forwarding.first(*port).is_none() && unread(&line.socket).unwrap_or(0) == 0
+        })
+    }
+
+    /// Returns the frames in flight of a frozen switch, whose machines are stopped: what they have sent is read first.
+    /// `buffer` is longer than the longest frame.
+    pub(super) fn in_flight(&mut self, buffer: &mut [u8]) -> InFlight {
+        let ports: Vec<Key> = self.lines.keys().copied().collect();
+        for port in ports {
+            (0..LAST).for_each(|_| self.readable(port, false, buffer));
+        }
+        // Frames that something else holds back belong before these.
+        self.frozen.clone().unwrap_or_default()
+    }
+
+    /// Gives a frozen switch these frames in place of those that it holds.
+    pub(super) fn park(&mut self, frames: InFlight) {
+        self.frozen = Some(frames);
+    }
+
+    /// Forwards the frames that a frozen switch holds, and all later ones.
+    pub(super) fn thaw(&mut self) {
+        let now = Instant::now();
+        for held in self.frozen.take().into_iter().flat_map(|frozen| frozen.frames) {
+            if let Some(port) = self.forwarding.port_of(&held) {
+                self.forwarding.receive(port, &held.bytes, now);
+                // One after another: what a machine has room for in its socket takes no room in its queue.
+                self.send_waiting();
+            }
+        }
     }
 
     /// Adds the DHCP server of a VLAN, or gives it other leases.
@@ -273,7 +319,10 @@ impl Lines {
                 // A message may be empty, and an end looks like one.
                 Ok((0, _)) if hung_up => return self.hang_up(port),
                 Ok((length, _)) => {
-                    self.forwarding.receive(port, &buffer[..length], now);
+                    match &mut self.frozen {
+                        None => self.forwarding.receive(port, &buffer[..length], now),
+                        Some(frozen) => self.forwarding.hold(port, &buffer[..length], frozen),
+                    }
                     bytes += length;
                     if bytes >= BATCH_BYTES {
                         return;
@@ -415,6 +464,16 @@ impl Lines {
         }
         self.unplug(port);
     }
+}
+
+/// Returns how much of what was sent on a socket the other end has not read, in bytes with the kernel's overhead.
+fn unread(socket: &OwnedFd) -> io::Result<u32> {
+    /// SIOCOUTQ (unix(7), and linux/sockios.h).
+    const OUTQ: Opcode = 0x5411;
+    // SAFETY: the kernel writes one int.
+    let asked = unsafe { Getter::<OUTQ, u32>::new() };
+    // SAFETY: the request changes nothing, and the descriptor is open.
+    Ok(unsafe { ioctl(socket, asked) }?)
 }
 
 /// Gives a socket a larger buffer for what it sends. A host that allows no more leaves it as it is.

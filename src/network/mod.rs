@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `frame.rs`, `stations.rs`, `queue.rs`, `forwarding.rs` | what happens to a frame; no sockets |
 //! | `capture/` | what passed, as far as there is room for it, and the file that Wireshark reads |
+//! | `frozen.rs` | the frames in flight, while the switch is frozen |
 //! | `links.rs`, `faults/` | what passes between two machines in one direction, and what goes wrong there on purpose |
 //! | `lines.rs` | the sockets of ports, and who is served first |
 //! | `worker.rs` | the thread |
@@ -34,6 +35,7 @@ mod dhcp;
 mod faults;
 mod forwarding;
 mod frame;
+mod frozen;
 mod lines;
 mod links;
 mod queue;
@@ -46,6 +48,7 @@ mod worker;
 pub(crate) use capture::{Captured, Packets};
 pub use faults::{Chance, Faults, FaultyLink, Latency, Seed};
 pub use frame::Mac;
+pub use frozen::InFlight;
 
 /// The number of a VLAN: 1 to 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -232,6 +235,36 @@ impl Switch {
     /// Returns what passed each link so far, sorted.
     pub fn link_counts(&self) -> Vec<CountedLink> {
         self.shared.link_counts()
+    }
+
+    /// Freezes the switch: it holds what machines send from now on, in its order, until [`Switch::thaw`]. What was
+    /// sent before still reaches the machines that read. At most 16,384 frames and 32 MiB are held; later frames are
+    /// lost and counted.
+    pub fn freeze(&self) {
+        self.shared.freeze();
+    }
+
+    /// Whether machines have read every frame that the switch had for them. A machine that does not read, because its
+    /// card is not up, may never do so.
+    pub fn is_drained(&self) -> bool {
+        self.shared.is_drained()
+    }
+
+    /// Returns the frames in flight of a frozen switch, which go on being held. The machines must be stopped: what they
+    /// sent at last is read first.
+    pub fn in_flight(&self) -> InFlight {
+        self.shared.in_flight()
+    }
+
+    /// Freezes the switch, and gives it these frames in place of those that it holds. [`Switch::thaw`] forwards each from
+    /// the port that the machine with the name of its sender has then.
+    pub fn park(&self, frames: InFlight) {
+        self.shared.park(frames);
+    }
+
+    /// Forwards the frames that the switch holds in their order, and all later ones as they come.
+    pub fn thaw(&self) {
+        self.shared.thaw();
     }
 
     /// Answers DHCP requests on a VLAN with `leases`, which replace those of an earlier call. Requests of other cards, and

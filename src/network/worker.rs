@@ -14,6 +14,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::capture::Capture;
+use super::frozen::InFlight;
 use super::lines::{Lines, Poller};
 use super::links::Links;
 use super::{CountedLink, Counts, Faults, FaultyLink, Key, Lease, Seed, VlanId, frame};
@@ -100,6 +101,26 @@ impl Shared {
         let mut lines = self.lines();
         let (capture, links) = lines.capture();
         use_it(capture, links)
+    }
+
+    pub(super) fn freeze(&self) {
+        self.lines().freeze();
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.lines().is_drained()
+    }
+
+    pub(super) fn in_flight(&self) -> InFlight {
+        self.lines().in_flight(&mut vec![0; frame::LONGEST + 1])
+    }
+
+    pub(super) fn park(&self, frames: InFlight) {
+        self.lines().park(frames);
+    }
+
+    pub(super) fn thaw(&self) {
+        self.lines().thaw();
     }
 
     pub(super) fn serve_dhcp(&self, vlan: VlanId, leases: Vec<Lease>) {

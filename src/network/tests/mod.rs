@@ -8,6 +8,7 @@ use super::{Key, VlanId, forwarding::Forwarding};
 mod cases;
 mod dhcp;
 mod faults;
+mod frozen;
 mod hostile;
 mod properties;
 mod sockets;

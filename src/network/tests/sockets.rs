@@ -47,7 +47,7 @@ impl Machine {
         }
     }
 
-    fn has_nothing(&self) -> bool {
+    pub(super) fn has_nothing(&self) -> bool {
         recv(&self.socket, &mut [0; 1][..], RecvFlags::DONTWAIT | RecvFlags::PEEK).is_err()
     }
 }

@@ -1,0 +1,119 @@
+//! A switch that is frozen and thawed.
+
+use std::time::Instant;
+
+use super::sockets::Machine;
+use super::{ALL, frame, mac, vlan};
+use crate::hang::HANG;
+use crate::network::frozen::{Held, MOST_BYTES, MOST_FRAMES};
+use crate::network::{InFlight, Switch};
+
+fn held(byte: u8, length: usize) -> Held {
+    Held { port: None, from: "machine".into(), vlan: vlan(1), bytes: vec![byte; length].into() }
+}
+
+fn drained(switch: &Switch) {
+    let begun = Instant::now();
+    while !switch.is_drained() {
+        assert!(begun.elapsed() < HANG, "frames that were read are still waited for");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_sent_to_a_frozen_switch_comes_after_the_thaw_in_its_order() {
+    let switch = Switch::start().unwrap();
+    let [one, two] = ["one", "two"].map(|name| Machine::called(&switch, 1, name));
+    one.send(&frame(ALL, mac(1), b"before"));
+    assert_eq!(two.read()[14..], *b"before");
+    switch.freeze();
+    let sent: Vec<Vec<u8>> = (0..100).map(|number| frame(mac(2), mac(1), &[number])).collect();
+    sent.iter().for_each(|frame| one.send(frame));
+    // Also what the thread has not read yet.
+    assert_eq!(switch.in_flight().len(), 100);
+    assert!(two.has_nothing());
+    switch.thaw();
+    assert!(sent.iter().all(|frame| two.read() == *frame));
+    one.send(&frame(ALL, mac(1), b"after"));
+    assert_eq!(two.read()[14..], *b"after");
+    assert!(switch.in_flight().is_empty());
+}
+
+#[test]
+fn what_was_sent_before_is_drained_and_a_machine_that_does_not_read_shows() {
+    let switch = Switch::start().unwrap();
+    let [one, two] = ["one", "two"].map(|name| Machine::called(&switch, 1, name));
+    for number in 0..50 {
+        one.send(&frame(ALL, mac(1), &[number]));
+    }
+    one.has_sent(50);
+    switch.freeze();
+    assert!(!switch.is_drained());
+    (0..50).for_each(|_| drop(two.read()));
+    drained(&switch);
+    assert!(switch.in_flight().is_empty());
+}
+
+#[test]
+fn frames_of_one_set_of_machines_go_on_in_another() {
+    let first = Switch::start().unwrap();
+    let [one, _two] = ["one", "two"].map(|name| Machine::called(&first, 1, name));
+    first.freeze();
+    one.send(&frame(mac(2), mac(1), b"in flight"));
+    let flight = InFlight::of_text(&first.in_flight().to_text()).unwrap();
+    assert_eq!(flight.len(), 1);
+    for _ in 0..2 {
+        let clones = Switch::start().unwrap();
+        clones.park(flight.clone());
+        // The sender has no port yet.
+        let two = Machine::called(&clones, 1, "two");
+        let one = Machine::called(&clones, 1, "one");
+        let elsewhere = Machine::called(&clones, 2, "two");
+        assert!(two.has_nothing());
+        clones.thaw();
+        assert_eq!(two.read()[14..], *b"in flight");
+        assert!(one.has_nothing() && elsewhere.has_nothing());
+    }
+}
+
+#[test]
+fn a_frame_whose_sender_is_gone_is_not_forwarded() {
+    let switch = Switch::start().unwrap();
+    let two = Machine::called(&switch, 1, "two");
+    let mut flight = InFlight::default();
+    flight.hold(held(0xff, 60));
+    switch.park(flight);
+    switch.thaw();
+    assert!(two.has_nothing() && switch.in_flight().is_empty());
+}
+
+#[test]
+fn what_a_frozen_switch_holds_is_bounded_and_the_rest_is_counted() {
+    let mut many = InFlight::default();
+    (0..MOST_FRAMES + 3).for_each(|_| many.hold(held(1, 60)));
+    assert_eq!((many.len(), many.lost()), (MOST_FRAMES, 3));
+    let mut large = InFlight::default();
+    (0..=MOST_BYTES / 65_536).for_each(|_| large.hold(held(1, 65_536)));
+    assert_eq!((large.len(), large.lost()), (MOST_BYTES / 65_536, 1));
+}
+
+#[test]
+fn a_text_that_is_none_of_frames_is_refused() {
+    let mut flight = InFlight::default();
+    flight.hold(held(0xa5, 60));
+    let text = flight.to_text();
+    assert_eq!(InFlight::of_text(&text), Some(flight));
+    assert_eq!(InFlight::of_text("[]"), Some(InFlight::default()));
+    for bad in [
+        "",
+        "{}",
+        &text[1..],
+        r#"[{"from":"a","vlan":0,"frame":"00"}]"#,
+        r#"[{"from":"a","vlan":1,"frame":"0"}]"#,
+    ] {
+        assert_eq!(InFlight::of_text(bad), None, "{bad}");
+    }
+    for digits in ["zz", "ää", &"0".repeat(140_000)] {
+        assert_eq!(InFlight::of_text(&format!(r#"[{{"from":"a","vlan":1,"frame":"{digits}"}}]"#)), None);
+    }
+}
