@@ -81,6 +81,7 @@ pub(crate) use lifecycle::boot_times::speed_of_boot;
 #[doc(hidden)]
 pub use lifecycle::kept::Kept;
 #[doc(hidden)]
+pub use lifecycle::network_snapshot::NetworkSnapshot;
 pub use lifecycle::options::MachineOptions;
 pub(crate) use lifecycle::saved::TemplateLease;
 pub use lifecycle::snapshot::Snapshot;

@@ -129,7 +129,7 @@ impl Forwarding {
             |port: &Key| self.ports.get(port).is_some_and(|port| self.links.name(port.end) == held.from);
         let ports = &self.vlans.get(&held.vlan)?.ports;
         let same = held.port.filter(|port| ports.contains(port));
-        same.or_else(|| ports.iter().copied().find(is_its))
+        same.or_else(|| ports.iter().rev().copied().find(is_its))
     }
 
     /// Sends a frame on the link from one port to another. Each frame passes here once for each port that it is for.

@@ -44,6 +44,11 @@ impl InFlight {
         self.frames.push(held);
     }
 
+    /// Makes the frames those of machines that go on with other ports.
+    pub(super) fn forget_ports(&mut self) {
+        self.frames.iter_mut().for_each(|held| held.port = None);
+    }
+
     /// The number of frames.
     pub fn len(&self) -> usize {
         self.frames.len()

@@ -152,7 +152,7 @@ impl Lines {
     }
 
     /// Closes the socket of a port. Its counts stay.
-    fn hang_up(&mut self, port: Key) {
+    pub(super) fn hang_up(&mut self, port: Key) {
         if let Some(line) = self.lines.remove(&port) {
             self.poller.remove(&line.socket);
         }
@@ -219,7 +219,9 @@ impl Lines {
             (0..LAST).for_each(|_| self.readable(port, false, buffer));
         }
         // Frames that something else holds back belong before these.
-        self.frozen.clone().unwrap_or_default()
+        let mut flight = self.frozen.clone().unwrap_or_default();
+        flight.forget_ports();
+        flight
     }
 
     /// Gives a frozen switch these frames in place of those that it holds.

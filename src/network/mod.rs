@@ -306,6 +306,11 @@ impl Port {
         &self.name
     }
 
+    /// Closes it. What the other end has sent and the switch has not read is lost. The counts stay.
+    pub fn close(&self) {
+        self.shared.hang_up(self.key);
+    }
+
     /// What passed it so far, also if the other end or the switch is gone.
     pub fn counts(&self) -> Counts {
         self.shared.counts(self.key)

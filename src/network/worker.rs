@@ -77,6 +77,10 @@ impl Shared {
         self.lines().unplug(port);
     }
 
+    pub(super) fn hang_up(&self, port: Key) {
+        self.lines().hang_up(port);
+    }
+
     pub(super) fn counts(&self, port: Key) -> Counts {
         self.lines().counts(port)
     }

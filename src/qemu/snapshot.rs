@@ -86,13 +86,22 @@ impl Qemu {
     pub(crate) async fn keep_moment(&self, number: usize, run_dir: &RunDirectory) -> Result<Moment> {
         // A kept disk image may hold the moments of other runs, so the tag is unique.
         let tag = format!("nixvm-{}-{number}", run_dir.mark());
-        let status = self.qmp().execute("query-status", None, QMP_LIMIT).await?;
-        self.qmp().execute("stop", None, QMP_LIMIT).await?;
+        let ran = self.stop().await?;
         let kept = self.kept(&tag, run_dir).await;
-        if status["running"] == true {
-            self.qmp().execute("cont", None, QMP_LIMIT).await?;
+        if ran {
+            self.go_on().await?;
         }
         kept
+    }
+
+    /// Stops the guest. Returns whether it ran until now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] when QEMU refuses, [`ErrorKind::QemuGone`].
+    pub(crate) async fn stop(&self) -> Result<bool> {
+        let status = self.qmp().execute("query-status", None, QMP_LIMIT).await?;
+        self.qmp().execute("stop", None, QMP_LIMIT).await?;
+        Ok(status["running"] == true)
     }
 
     /// Keeps the moment of a stopped machine.

@@ -254,7 +254,10 @@ impl Run<'_> {
         }
         up.sort_by_key(|(number, _)| *number);
         prepare_next(self.suite, &built);
-        let machines = up.into_iter().map(|(_, place)| place).collect();
+        let machines: Vec<Fixture> = up.into_iter().map(|(_, place)| place).collect();
+        if let Some(network) = &network {
+            machines.iter().for_each(|place| network.add(&place.machine));
+        }
         Ok(Ready { machines, systems: Vec::new(), network, permit })
     }
 }

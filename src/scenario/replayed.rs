@@ -94,6 +94,9 @@ pub(super) async fn all(
                 })
             }
         };
+        if let Some(network) = &network {
+            network.add(&machine);
+        }
         replayed.push(Fixture { name: request.name, machine, session });
     }
     let systems =

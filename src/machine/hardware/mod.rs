@@ -6,6 +6,7 @@ pub(crate) mod group;
 pub(crate) mod keyboard;
 pub(crate) mod link_counts;
 pub(crate) mod link_faults;
+pub(crate) mod members;
 pub(crate) mod monitor;
 pub(crate) mod network;
 pub(crate) mod packet;

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use nixvm_test_macros::tracked;
 
+use crate::machine::hardware::members::Members;
 use crate::machine::{Machine, Networks, networks};
 use crate::network::{Switch, VlanId};
 use crate::{Error, ErrorKind, Events, Result, Speed};
@@ -43,6 +44,7 @@ pub struct Network {
 pub(super) struct Shared {
     /// `None` in a replay.
     pub(super) switch: Option<Arc<Switch>>,
+    pub(super) members: Members,
     pub(super) events: Events,
     /// The seed of the switch's random choices.
     pub(super) seed: u64,
@@ -66,7 +68,8 @@ pub struct FrameCounts {
 impl Network {
     /// Returns the network of machines that are plugged into `switch`, whose random choices come from `seed`.
     pub(crate) fn of(switch: Option<Arc<Switch>>, seed: u64, events: &Events) -> Self {
-        let shared = Shared { switch, events: events.clone(), seed, is_random: AtomicBool::new(false) };
+        let (members, events) = (Members::default(), events.clone());
+        let shared = Shared { switch, members, events, seed, is_random: AtomicBool::new(false) };
         Self { shared: Arc::new(shared), vlan: None, is_oneway: false, speed: Speed::new(1.0) }
     }
 

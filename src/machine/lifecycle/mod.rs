@@ -3,8 +3,10 @@
 pub(crate) mod alone;
 pub(crate) mod boot;
 pub(crate) mod boot_times;
+pub(crate) mod frozen;
 pub(crate) mod halted;
 pub(crate) mod kept;
+pub(crate) mod network_snapshot;
 pub(crate) mod options;
 pub(crate) mod power;
 pub(crate) mod replayed;
@@ -239,6 +241,14 @@ impl Machine {
 }
 
 impl Life {
+    /// Stops the guest. Returns whether it ran until now. In a replay there is none.
+    pub(crate) async fn stop(&self) -> Result<bool> {
+        match self.replay() {
+            Some(_) => Ok(false),
+            None => self.qemu.stop().await,
+        }
+    }
+
     /// Kills QEMU at once.
     pub(crate) async fn pull_the_plug(&self, how: &str) {
         // A machine can run although its console can't be used any more.

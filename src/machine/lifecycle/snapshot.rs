@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use nixvm_test_macros::tracked;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::console::Watch;
-use crate::machine::commands::channels::{Channels, OPEN};
+use crate::machine::commands::channels::{Channels, HeldLog, OPEN, Open};
 use crate::machine::lifecycle::boot::Origin;
 use crate::machine::lifecycle::saved::Known;
 use crate::machine::replay::answers::{Answers, Asking, Start, Writer};
@@ -42,6 +42,99 @@ impl fmt::Debug for Snapshot {
     }
 }
 
+/// A machine that is ready for a snapshot.
+pub(super) struct Ready<'a> {
+    machine: &'a Machine,
+    life: &'a Life,
+    number: usize,
+    known: Known,
+    _busy: (
+        MutexGuard<'a, ()>,
+        MutexGuard<'a, Open>,
+        MutexGuard<'a, Line>,
+        HeldLog<'a>,
+        crate::machine::step::Step,
+    ),
+}
+
+impl Ready<'_> {
+    /// Writes the state. The machine is paused meanwhile. `None` in a replay.
+    pub(super) async fn keep(&self) -> Result<Option<Moment>> {
+        let mut moment = None;
+        let keep = async {
+            moment = Some(self.life.qemu.keep_moment(self.number, &self.machine.shared.run_dir).await?);
+            Ok(())
+        };
+        self.life.answer_of_qemu(&format!("take snapshot {}", self.number), keep).await?;
+        Ok(moment)
+    }
+
+    /// Returns the snapshot with the state that was written.
+    pub(super) fn snapshot(self, moment: Option<Moment>) -> Snapshot {
+        let shared = &self.machine.shared;
+        let (machine, history) = (Arc::downgrade(&shared.run_dir), lock(&shared.history).clone());
+        Snapshot { number: self.number, machine, moment, known: self.known, history }
+    }
+}
+
+/// A machine at the moment of a snapshot. It does not run yet.
+pub(super) struct Back<'a> {
+    machine: &'a Machine,
+    old: &'a Life,
+    life: Life,
+    history: History,
+    how: How,
+    line: Option<MutexGuard<'a, Line>>,
+    _busy: (MutexGuard<'a, ()>, Option<MutexGuard<'a, Open>>, crate::machine::step::Step),
+}
+
+/// How a machine continues from a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// On the console that it has.
+    Goes,
+    /// It was off, and begins like a start.
+    Starts,
+    /// There is no machine.
+    Replayed,
+}
+
+impl Back<'_> {
+    /// Lets the machine run.
+    pub(super) async fn wake(mut self) -> Result {
+        let Self { old, life, how, line, .. } = &mut self;
+        if *how != How::Replayed {
+            let woken = async {
+                life.qemu.go_on().await?;
+                life.channels.awaken(old.limit(OPEN)).await
+            };
+            woken.await.inspect_err(|_| {
+                if let Some(line) = line {
+                    lost(old, line);
+                }
+            })?;
+        }
+        if let (How::Starts, Answers::Written(writer)) = (*how, &life.answers) {
+            let console = &life.console;
+            let (speed, secrets, judged) = (life.speed.factor(), console.secrets(), console.judged());
+            let standing = life.line.lock().await.standing(console);
+            writer.started(Ok(Start { speed, secrets, judged, console: standing }), console);
+        }
+        let Self { machine, life, history, .. } = self;
+        *lock(&machine.shared.life) = Arc::new(life);
+        *lock(&machine.shared.history) = history;
+        Ok(())
+    }
+}
+
+/// Notes that a machine that could not go back is off, if it is.
+fn lost(old: &Life, line: &mut Line) {
+    if old.qemu.exit().borrow().is_some() {
+        *line = Line::Lost("the machine is off, because a snapshot could not be restored".to_owned());
+        old.stopped("could not go back to a snapshot");
+    }
+}
+
 /// # Snapshots
 impl Machine {
     /// Saves the machine's current state, to restore it later: RAM, disks, devices and logins. The machine is paused
@@ -66,24 +159,25 @@ impl Machine {
     /// state of its console is not known.
     #[tracked]
     pub async fn snapshot(&self) -> Result<Snapshot> {
-        let _changing = self.shared.changing.lock().await;
         let life = self.life();
-        let mut channels = life.channels.channels().await;
+        let ready = self.ready_for_snapshot(&life).await?;
+        let moment = ready.keep().await?;
+        Ok(ready.snapshot(moment))
+    }
+
+    /// Prepares the machine for a snapshot. Nothing else happens on its console and its channels until the result is
+    /// dropped.
+    pub(super) async fn ready_for_snapshot<'a>(&'a self, life: &'a Life) -> Result<Ready<'a>> {
+        let changing = self.shared.changing.lock().await;
+        let mut open = life.channels.channels().await;
         let mut line = life.line.lock().await;
         line.settle().await;
         let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
-        let _step = life.step(format!("take snapshot {number}"));
-        let (channels, _held) = life.while_it_runs(life.save_channels(&mut channels)).await?;
-        let mut moment = None;
+        let step = life.step(format!("take snapshot {number}"));
+        let (channels, held) = life.while_it_runs(life.save_channels(&mut open)).await?;
         let known = life.known(&line, channels)?;
-        let keep = async {
-            moment = Some(life.qemu.keep_moment(number, &self.shared.run_dir).await?);
-            Ok(())
-        };
-        life.answer_of_qemu(&format!("take snapshot {number}"), keep).await?;
-        let machine = Arc::downgrade(&self.shared.run_dir);
-        let history = lock(&self.shared.history).clone();
-        Ok(Snapshot { number, machine, moment, known, history })
+        let busy = (changing, open, line, held, step);
+        Ok(Ready { machine: self, life, number, known, _busy: busy })
     }
 
     /// Restores the machine to a snapshot. Commands that have run since fail with [`ErrorKind::ChannelLost`]. Sessions
@@ -101,38 +195,51 @@ impl Machine {
     /// forwarded port.
     #[tracked]
     pub async fn restore(&self, snapshot: &Snapshot) -> Result {
-        let _changing = self.shared.changing.lock().await;
         let old = self.life();
-        if !Weak::ptr_eq(&snapshot.machine, &Arc::downgrade(&self.shared.run_dir)) {
+        let back = self.go_back(&old, snapshot).await?;
+        back.wake().await
+    }
+
+    /// Whether the snapshot is one of this machine.
+    pub(super) fn has_taken(&self, snapshot: &Snapshot) -> bool {
+        Weak::ptr_eq(&snapshot.machine, &Arc::downgrade(&self.shared.run_dir))
+    }
+
+    /// Takes the machine, whose life is `old`, to the snapshot. It does not run yet.
+    pub(super) async fn go_back<'a>(&'a self, old: &'a Life, snapshot: &Snapshot) -> Result<Back<'a>> {
+        let changing = self.shared.changing.lock().await;
+        if !self.has_taken(snapshot) {
             return Err(Error::new(ErrorKind::Usage, "this is a snapshot of another machine")
                 .next_step("restore a snapshot that `snapshot()` of the same machine returned"));
         }
         // The restore discards the current log and units.
         self.note_trouble_of_before().await;
-        let _step = old.step("go back to a snapshot");
-        let life = if old.qemu.exit().borrow().is_none() {
-            let mut channels = old.channels.channels().await;
-            let mut line = old.line.lock().await;
-            *line = Line::Lost(BROUGHT_BACK.to_owned());
-            old.channels.leave(&mut channels, BROUGHT_BACK).await;
-            let back = self.back_from(&old, snapshot).await;
-            back.inspect_err(|_| {
-                if old.qemu.exit().borrow().is_some() {
-                    *line =
-                        Line::Lost("the machine is off, because a snapshot could not be restored".to_owned());
-                    old.stopped("could not go back to a snapshot");
-                }
-            })?
-        } else {
-            self.back_from_off(&old, snapshot).await?
-        };
-        *lock(&self.shared.life) = Arc::new(life);
-        *lock(&self.shared.history) = snapshot.history.clone();
-        Ok(())
+        let step = old.step("go back to a snapshot");
+        let history = snapshot.history.clone();
+        if old.qemu.exit().borrow().is_some() {
+            let (life, how) = self.back_from_off(old, snapshot).await?;
+            return Ok(Back {
+                machine: self,
+                old,
+                life,
+                history,
+                how,
+                line: None,
+                _busy: (changing, None, step),
+            });
+        }
+        let mut channels = old.channels.channels().await;
+        let mut line = old.line.lock().await;
+        *line = Line::Lost(BROUGHT_BACK.to_owned());
+        old.channels.leave(&mut channels, BROUGHT_BACK).await;
+        let back = self.back_from(old, snapshot).await;
+        let (life, how) = back.inspect_err(|_| lost(old, &mut line))?;
+        let busy = (changing, Some(channels), step);
+        Ok(Back { machine: self, old, life, history, how, line: Some(line), _busy: busy })
     }
 
     /// Creates the life that resumes at the snapshot, on the console of the old one.
-    async fn back_from(&self, old: &Life, snapshot: &Snapshot) -> Result<Life> {
+    async fn back_from(&self, old: &Life, snapshot: &Snapshot) -> Result<(Life, How)> {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         let (mut qemu, mut ports) = (None, Vec::new());
         let going_back = async {
@@ -152,14 +259,10 @@ impl Machine {
         let asking = Asking { on_console: true, secret: None };
         old.answer_of_qemu_as(&question, asking, going_back).await?;
         // In a replay there is no moment, and the record continues to answer.
-        let replayed = qemu.is_none();
+        let how = if qemu.is_none() { How::Replayed } else { How::Goes };
         let qemu = qemu.unwrap_or_else(|| Arc::clone(&old.qemu));
         let channels = self.control_of(ours, snapshot, &qemu).await?;
-        if !replayed {
-            qemu.go_on().await?;
-            channels.awaken(old.limit(OPEN)).await?;
-        }
-        Ok(Life {
+        let life = Life {
             name: old.name.clone(),
             console: old.console.clone(),
             qemu,
@@ -170,18 +273,20 @@ impl Machine {
             answers: old.answers.clone(),
             ports,
             _run_dir: Arc::clone(&self.shared.run_dir),
-        })
+        };
+        Ok((life, how))
     }
 
     /// Creates the life of a machine that was off: it begins like a start.
-    async fn back_from_off(&self, old: &Life, snapshot: &Snapshot) -> Result<Life> {
+    async fn back_from_off(&self, old: &Life, snapshot: &Snapshot) -> Result<(Life, How)> {
         let plan = &self.shared.plan;
         let run_dir = &self.shared.run_dir;
         old.lose(BROUGHT_BACK).await;
         self.note_life(old).await;
         let transcript = self.next_transcript();
         if let Origin::Record(replay) = &plan.origin {
-            return plan.begin_replay(replay, run_dir, transcript, snapshot.known.password()).await;
+            let life = plan.begin_replay(replay, run_dir, transcript, snapshot.known.password()).await?;
+            return Ok((life, How::Replayed));
         }
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
         let (stream, left) = old.qemu.left().await?;
@@ -195,27 +300,23 @@ impl Machine {
             console.mask(password);
         }
         let channels = self.control_of(ours, snapshot, &qemu).await?;
-        qemu.go_on().await?;
-        channels.awaken(old.limit(OPEN)).await?;
-        let line = snapshot.known.line();
         let writer = Writer::open(&run_dir.answers());
         if let Answers::Written(before) = &old.answers {
             writer.keep_with(before);
         }
-        let (speed, secrets, judged) = (old.speed.factor(), console.secrets(), console.judged());
-        writer.started(Ok(Start { speed, secrets, judged, console: line.standing(&console) }), &console);
-        Ok(Life {
+        let life = Life {
             name: old.name.clone(),
             console,
             qemu,
             events: old.events.clone(),
             speed: old.speed,
             channels,
-            line: Mutex::new(line),
+            line: Mutex::new(snapshot.known.line()),
             answers: Answers::Written(writer),
             ports,
             _run_dir: Arc::clone(run_dir),
-        })
+        };
+        Ok((life, How::Starts))
     }
 
     async fn at_moment(
