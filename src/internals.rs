@@ -62,5 +62,5 @@ pub mod signals {
 }
 
 pub mod template {
-    pub use crate::template::{Moment, Pool, machine};
+    pub use crate::template::{Before, Member, Moment, Pool, Together, machine, machines};
 }

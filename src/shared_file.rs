@@ -78,23 +78,36 @@ fn hold_by(from: &Path, to: &Path, link: impl FnOnce(&Path, &Path) -> io::Result
     fs::set_permissions(to, fs::Permissions::from_mode(MODE))
 }
 
-/// Returns the shared files in a folder.
+/// Returns the files in a folder and in its folders: the template of several machines has one for each of them.
 ///
 /// # Errors
-/// Those of reading the folder. A missing folder is not an error.
-pub(crate) fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut shared = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        // A file that has been removed by now is skipped.
-        if fs::symlink_metadata(&path).is_ok_and(|found| is_shared(&found)) {
-            shared.push(path);
+/// Those of reading the folders. A missing folder is not an error.
+pub(crate) fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let (mut files, mut folders) = (Vec::new(), vec![(folder.to_owned(), true)]);
+    while let Some((folder, has_folders)) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            match has_folders && entry.file_type()?.is_dir() {
+                true => folders.push((entry.path(), false)),
+                false => files.push(entry.path()),
+            }
         }
     }
+    Ok(files)
+}
+
+/// Returns the shared files in a folder and in its folders.
+///
+/// # Errors
+/// Those of [`files_in`].
+pub(crate) fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut shared = files_in(folder)?;
+    // A file that has been removed by now is skipped.
+    shared.retain(|path| fs::symlink_metadata(path).is_ok_and(|found| is_shared(&found)));
     Ok(shared)
 }
 
@@ -138,8 +151,8 @@ impl Records {
 
     /// Returns the records for a file in a folder of a store, or `None` if the store has none.
     fn of(path: &Path) -> Option<Self> {
-        let store = path.parent()?.parent()?;
-        Some(Self::in_store(store)).filter(|records| records.0.is_dir())
+        // A file of one of several machines is in a folder of a folder of the store.
+        path.ancestors().skip(2).take(2).map(Self::in_store).find(|records| records.0.is_dir())
     }
 
     /// Returns the digest of a shared file's content. The file is read only if no record shows that it is

@@ -201,7 +201,7 @@ fn is_network(kind: &syn::Type) -> bool {
 }
 
 /// Returns a parameter's name, without the underscore that marks an unused one.
-fn parameter_name(parameter: &Ident) -> String {
+pub fn parameter_name(parameter: &Ident) -> String {
     let name = parameter.to_string();
     let bare = name.trim_start_matches("r#").trim_start_matches('_');
     if bare.is_empty() { name } else { bare.to_owned() }

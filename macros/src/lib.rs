@@ -177,6 +177,30 @@ pub fn scenarios(input: TokenStream) -> TokenStream {
 /// program is recompiled, or when anything else changes that could affect the state. A user may be logged in on the
 /// console at the end; commands that run in the background continue in the clones.
 ///
+/// A checkpoint of several machines saves all of them at one moment. Scenarios that begin there take the same machines,
+/// by name, and get their own clones of all of them. Connections between the machines go on:
+///
+/// ```no_run
+/// use nixvm_test::prelude::*;
+///
+/// #[checkpoint(from = logged_in("alice", "test"))]
+/// async fn cluster(server: &mut Machine, client: &mut Machine) -> Result {
+///     server.wait_for_open_port(7000).await?;
+///     client.succeed("systemd-run --unit talk talk-to server").await.map(drop)
+/// }
+///
+/// #[scenario(configuration = "member.nix", from = cluster)]
+/// async fn they_talk(client: Machine, server: Machine) -> Result {
+///     server.wait_until_succeeds("grep hello /run/heard").await?;
+///     client.succeed("systemctl is-active talk").await.map(drop)
+/// }
+///
+/// nixvm_test::main!();
+/// ```
+///
+/// Each machine reaches the moment before by itself; with `from = cold` they boot together. If one of them can't be
+/// cloned, all of them boot cold, and a line says why.
+///
 /// ```compile_fail
 /// # use nixvm_test::prelude::*;
 /// #[checkpoint]

@@ -78,12 +78,14 @@ pub use hardware::packet::{Packet, Protocol};
 pub use hardware::scenario_network::{FrameCounts, Network};
 pub use lifecycle::boot_times::BootTimes;
 pub(crate) use lifecycle::boot_times::speed_of_boot;
+pub(crate) use lifecycle::frozen::Frozen;
 #[doc(hidden)]
 pub use lifecycle::kept::Kept;
 #[doc(hidden)]
 pub use lifecycle::network_snapshot::NetworkSnapshot;
 pub use lifecycle::options::MachineOptions;
 pub(crate) use lifecycle::saved::TemplateLease;
+pub(crate) use lifecycle::saved_together::{SavedTogether, save_together};
 pub use lifecycle::snapshot::Snapshot;
 pub use lifecycle::steps::start_all;
 pub(crate) use lifecycle::trouble::Gap;

@@ -81,15 +81,16 @@ impl Networks {
         Ok((cards, ports))
     }
 
-    /// Returns the same cards on networks without any other machine. A machine that is to be saved as a template must
-    /// not keep anything of the machines of one scenario.
+    /// Returns the same cards of all of them on networks without any other machine, and the switch of these.
     ///
     /// # Errors
     /// [`ErrorKind::Host`] when the system can't start a thread.
-    pub(crate) fn alone(&self) -> Result<Self> {
-        let switch = Switch::start()?;
-        serve_dhcp(&switch, self.leases.iter());
-        Ok(Self { switch: Some(Arc::new(switch)), ..self.clone() })
+    pub(crate) fn together(all: &[&Self]) -> Result<(Arc<Switch>, Vec<Self>)> {
+        let switch = Arc::new(Switch::start()?);
+        serve_dhcp(&switch, all.iter().flat_map(|networks| networks.leases.iter()));
+        let plugged = |networks: &&Self| Self { switch: Some(Arc::clone(&switch)), ..(*networks).clone() };
+        let networks = all.iter().map(plugged).collect();
+        Ok((switch, networks))
     }
 
     /// Returns what distinguishes it in the key of a template.

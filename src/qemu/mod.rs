@@ -66,7 +66,7 @@ pub(crate) use snapshot::Moment;
 pub(crate) use standstill::Standstill;
 pub(crate) use successor::{GoBack, Left};
 pub(crate) use template::{
-    Memory, Resume, Saved, changed_outside, foreseen, foreseen_reach, is_script_in_store, kvm_with,
+    Memory, Resume, Saved, ToSave, changed_outside, foreseen, foreseen_reach, is_script_in_store, kvm_with,
     memory_size, suspicious, unfit,
 };
 

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::admission::{Demand, Permit, admit, has_room};
+use super::begin::{Begin, together};
 use super::capacity::{BESIDE, Need, USUAL};
 use super::captures::Captures;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::fixtures::Fixture;
-use super::registry::{Kind, Parameter, Scenario, Start};
+use super::registry::{Parameter, Scenario};
 use super::rehearsal;
 use super::suite::{Origin, Suite};
 use super::topology::Topology;
 use crate::BuiltVm;
-use crate::machine::{Alone, Machine, MachineOptions, Network, Networks, Session, System};
-use crate::nix::password_of;
+use crate::machine::{Alone, MachineOptions, Network, Networks, System};
 use crate::qemu::{foreseen_reach, memory_size};
 use crate::record::Keeper;
-use crate::template::{self, IN_CHECKPOINT, Moment};
+use crate::template::{self, IN_CHECKPOINT, Member, Together};
 use crate::{Error, ErrorKind, Events, Result};
 
 /// Builds every system that `scenario` takes, and makes every machine ready, all at once, as soon as this host
@@ -37,6 +37,7 @@ pub(super) async fn all(
     keeper: Option<&Keeper>,
     captures: &Captures,
 ) -> Result<Ready, Failure> {
+    let together = together(scenario).map_err(at(Exit::Usage))?;
     if let Some(record) = suite.against() {
         let replayed = super::replayed::all(scenario, suite, record, events).await;
         return replayed.map_err(at(Exit::Failed));
@@ -46,7 +47,7 @@ pub(super) async fn all(
         requests.map(origin).collect::<Result<Vec<_>>>().map_err(at(Exit::Usage))
     };
     let (machines, systems) = (origins(&mut scenario.machines())?, origins(&mut scenario.systems())?);
-    let run = Run { scenario, suite, events, keeper, captures, machines, systems };
+    let run = Run { scenario, suite, events, keeper, captures, machines, systems, together };
     // Systems do not count: a change of one leaves the clones as they are.
     let expected: Option<Vec<BuiltVm>> =
         run.machines.iter().map(|(_, origin)| suite.expected(scenario, origin)).collect();
@@ -128,6 +129,8 @@ struct Run<'a> {
     captures: &'a Captures,
     machines: Vec<(&'static Parameter, Origin)>,
     systems: Vec<(&'static Parameter, Origin)>,
+    /// The moment at which the machines begin together. `None` if each begins by itself.
+    together: Option<Together>,
 }
 
 impl Run<'_> {
@@ -168,7 +171,12 @@ impl Run<'_> {
         let plan = |((request, origin), vm): (&(&Parameter, Origin), _)| {
             let options = self.suite.options(self.scenario, request, &origin.source, vm, self.events);
             let options = options.kept_by(self.keeper.cloned()).networks(networks.next());
-            Ok((Begin::of(self.scenario, request, vm, self.suite.templates())?, options))
+            let templates = self.suite.templates();
+            let begin = match &self.together {
+                Some(_) => Begin::together(templates),
+                None => Begin::of(self.scenario, request, vm, templates)?,
+            };
+            Ok((begin, options))
         };
         self.machines.iter().zip(vms).map(plan).collect::<Result<_>>().map_err(at(Exit::Usage))
     }
@@ -177,7 +185,15 @@ impl Run<'_> {
     async fn ready_if_at_hand(&self, vms: Vec<BuiltVm>) -> Option<Result<Ready, Failure>> {
         let topology = self.topology(&vms).ok()?;
         let networks = topology.map(|topology| topology.networks(None)).unwrap_or_default();
-        for ((begin, options), vm) in self.plans(&vms, networks).ok()?.iter().zip(&vms) {
+        let plans = self.plans(&vms, networks).ok()?;
+        if let Some(together) = &self.together {
+            let members = members(&plans, &vms);
+            if !self.suite.templates() || !template::are_at_hand(&members, together, self.events).await {
+                return None;
+            }
+            return Some(self.ready(vms).await);
+        }
+        for ((begin, options), vm) in plans.iter().zip(&vms) {
             if !begin.cloned || !template::is_at_hand(vm, options, &begin.moment, self.events).await {
                 return None;
             }
@@ -227,6 +243,24 @@ impl Run<'_> {
         };
         let origins = self.machines.iter().map(|(_, origin)| origin.clone());
         let built: Vec<_> = origins.zip(vms.clone()).collect();
+        let machines = match &self.together {
+            Some(together) => self.begun_together(together, plans, vms, alone).await?,
+            None => self.begun(plans, vms, alone).await?,
+        };
+        prepare_next(self.suite, &built);
+        if let Some(network) = &network {
+            machines.iter().for_each(|place| network.add(&place.machine));
+        }
+        Ok(Ready { machines, systems: Vec::new(), network, permit })
+    }
+
+    /// Starts machines that each begin by itself.
+    async fn begun(
+        &self,
+        plans: Vec<(Begin, MachineOptions)>,
+        vms: Vec<BuiltVm>,
+        alone: Option<Alone>,
+    ) -> Result<Vec<Fixture>, Failure> {
         let mut getting_ready = JoinSet::new();
         let names = self.machines.iter().map(|(request, _)| request.name);
         for (number, ((name, vm), (begin, options))) in names.zip(vms).zip(plans).enumerate() {
@@ -244,22 +278,55 @@ impl Run<'_> {
                 .map_err(at(Exit::Boot))?;
             let (machine, session) = ready.map_err(at(Exit::Boot))?;
             let mut fixture = Fixture { name, machine, session };
-            is_at_stage |= Box::pin(rehearsal::take_to_stage(&mut fixture, self.scenario, self.events))
-                .await
-                .map_err(at(Exit::Failed))?;
+            is_at_stage |= self.taken_to_stage(&mut fixture).await?;
             up.push((number, fixture));
         }
         if !up.is_empty() && !is_at_stage {
             return Err(at(Exit::Usage)(rehearsal::none_is_switched()));
         }
         up.sort_by_key(|(number, _)| *number);
-        prepare_next(self.suite, &built);
-        let machines: Vec<Fixture> = up.into_iter().map(|(_, place)| place).collect();
-        if let Some(network) = &network {
-            machines.iter().for_each(|place| network.add(&place.machine));
-        }
-        Ok(Ready { machines, systems: Vec::new(), network, permit })
+        Ok(up.into_iter().map(|(_, place)| place).collect())
     }
+
+    /// Starts machines that begin together.
+    async fn begun_together(
+        &self,
+        together: &Together,
+        plans: Vec<(Begin, MachineOptions)>,
+        vms: Vec<BuiltVm>,
+        alone: Option<Alone>,
+    ) -> Result<Vec<Fixture>, Failure> {
+        let plans: Vec<_> =
+            plans.into_iter().map(|(begin, options)| (begin, options.alone(alone.clone()))).collect();
+        let members = members(&plans, &vms);
+        let machines = match self.suite.templates() {
+            true => Box::pin(template::machines(members, together, self.events)).await,
+            false => Box::pin(together.boot_cold(members)).await,
+        };
+        let names = self.machines.iter().map(|(request, _)| request.name);
+        let (mut up, mut is_at_stage) = (Vec::new(), false);
+        for (name, machine) in names.zip(machines.map_err(at(Exit::Boot))?) {
+            let mut fixture = Fixture { name, machine, session: None };
+            is_at_stage |= self.taken_to_stage(&mut fixture).await?;
+            up.push(fixture);
+        }
+        if !is_at_stage {
+            return Err(at(Exit::Usage)(rehearsal::none_is_switched()));
+        }
+        Ok(up)
+    }
+
+    /// Takes a machine to the stage of a rehearsal, if there is one. Returns whether it is there.
+    async fn taken_to_stage(&self, fixture: &mut Fixture) -> Result<bool, Failure> {
+        let taken = Box::pin(rehearsal::take_to_stage(fixture, self.scenario, self.events)).await;
+        taken.map_err(at(Exit::Failed))
+    }
+}
+
+/// Returns machines that begin together.
+fn members(plans: &[(Begin, MachineOptions)], vms: &[BuiltVm]) -> Vec<Member> {
+    let both = plans.iter().zip(vms);
+    both.map(|((_, options), vm)| Member { vm: vm.clone(), options: options.clone() }).collect()
 }
 
 /// Starts clones for the next scenario, of machines that are built.
@@ -279,76 +346,4 @@ fn prepare_next(suite: &Suite, built: &[(Origin, BuiltVm)]) {
             pool.prepare(vm, options, &moment);
         }
     }
-}
-
-/// How a machine begins.
-struct Begin {
-    moment: Moment,
-    /// Whether it may be a clone.
-    cloned: bool,
-    /// The user who is to be logged in, and their password.
-    user: Option<(String, String)>,
-}
-
-impl Begin {
-    fn of(scenario: &Scenario, request: &Parameter, vm: &BuiltVm, templates: bool) -> Result<Self> {
-        let cloned = templates && !matches!(scenario.from, Start::Cold);
-        if request.kind != Kind::Session {
-            return Ok(Self { moment: moment(scenario.from), cloned, user: None });
-        }
-        let user = request.name;
-        let password = match scenario.from {
-            Start::LoggedIn { user: its, password } if its == user => password.to_owned(),
-            _ => password_of(vm, user)?,
-        };
-        let moment = match scenario.from {
-            Start::Cold | Start::Booted | Start::LoggedIn { .. } => {
-                Moment::LoggedIn { user: user.to_owned(), password: password.clone() }
-            }
-            Start::Checkpoint(_) => moment(scenario.from),
-        };
-        Ok(Self { moment, cloned, user: Some((user.to_owned(), password)) })
-    }
-
-    async fn machine(
-        self,
-        vm: &BuiltVm,
-        options: MachineOptions,
-        suite: &Suite,
-        events: &Events,
-    ) -> Result<(Machine, Option<Session>)> {
-        let machine = match (self.cloned, suite.upcoming().pool()) {
-            (true, Some(pool)) => pool.machine(vm, options, &self.moment, events).await?,
-            (true, None) => template::machine(vm, options, &self.moment, events).await?,
-            (false, _) => self.moment.boot_cold(vm, options).await?,
-        };
-        let Some((user, password)) = self.user else { return Ok((machine, None)) };
-        let session = match machine.session().await.filter(|session| session.user() == user) {
-            Some(session) => session,
-            None => machine.login(&user, &password).await?,
-        };
-        Ok((machine, Some(session)))
-    }
-}
-
-fn moment(from: Start) -> Moment {
-    match from {
-        Start::Cold | Start::Booted => Moment::Booted,
-        Start::LoggedIn { user, password } => {
-            Moment::LoggedIn { user: user.to_owned(), password: password.to_owned() }
-        }
-        Start::Checkpoint(checkpoint) => Moment::After {
-            from: Box::new(moment(checkpoint.from)),
-            name: format!("{}::{} {}", checkpoint.module, checkpoint.function, this_program()),
-            step: checkpoint.step,
-        },
-    }
-}
-
-/// Returns a text that differs between builds of this program. A checkpoint may call any of its code.
-fn this_program() -> String {
-    let program = std::env::current_exe().unwrap_or_default();
-    let found = program.metadata().ok();
-    let changed = found.as_ref().and_then(|found| found.modified().ok());
-    format!("{} {:?} {changed:?}", program.display(), found.map(|found| found.len()))
 }

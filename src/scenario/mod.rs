@@ -9,6 +9,7 @@
 //! the host. Building and booting have their own limits.
 
 mod admission;
+mod begin;
 mod body;
 mod budget;
 mod capacity;
@@ -58,10 +59,11 @@ pub(crate) use topology::Topology;
 /// What `#[scenario]` and `main!` expand to. Not for use by hand.
 #[doc(hidden)]
 pub mod expansion {
+    pub use super::begin::other_machines;
     pub use super::complete::Folder;
     pub use super::fixtures::{Argument, Fixtures};
     pub use super::outcome::{Body, ByDebug, ByDisplay, ByNothing, ReturnType, Returned, is_a_return_type};
-    pub use super::registry::{Budget, Checkpoint, Dhcp, Kind, Parameter, Scenario, Start, register};
+    pub use super::registry::{Budget, Checkpoint, Dhcp, Kind, Parameter, Scenario, Start, Steps, register};
     pub use crate::place::{at, from_line};
     pub use ctor::declarative::ctor;
 }

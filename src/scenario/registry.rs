@@ -8,7 +8,7 @@ use super::fixtures::Fixtures;
 use super::outcome::Body;
 use super::rehearsal::Rehearsed;
 use crate::mutex::lock;
-use crate::template::Step;
+use crate::template::{Step, StepTogether};
 
 /// A test that `#[scenario]` registered.
 #[derive(Debug)]
@@ -144,7 +144,21 @@ pub struct Checkpoint {
     /// The previous moment.
     pub from: Start,
     /// The function that goes from there to this moment.
-    pub step: Step,
+    pub step: Steps,
+}
+
+/// The function of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub enum Steps {
+    /// It takes one machine.
+    One(Step),
+    /// It takes several machines, which are saved at one moment.
+    Together {
+        /// Their names, in its order.
+        machines: &'static [&'static str],
+        /// The function.
+        step: StepTogether,
+    },
 }
 
 impl Scenario {

@@ -7,6 +7,8 @@
 //! lock file beside it is locked by its users (shared) and by its maker (exclusively). The kernel releases
 //! the locks of a process that dies, so nothing has to be repaired afterwards.
 //!
+//! A moment of several machines has one template, with a folder for each of them (`together`).
+//!
 //! An image that the guest only read, such as that of the Nix store, is one file. Each template of the VM has
 //! a hard link to it (`crate::shared_file`), and the file system frees it with the last link.
 
@@ -19,6 +21,7 @@ mod prune;
 mod room;
 mod seal;
 mod store;
+mod together;
 
 pub use key::Key;
 pub(crate) use moment::{IN_CHECKPOINT, is_at_hand};
@@ -27,6 +30,8 @@ pub use pool::Pool;
 pub use prune::prune;
 pub use prune::{Entry, list, total};
 pub use store::{Made, Store};
+pub(crate) use together::are_at_hand;
+pub use together::{Before, Member, StepTogether, Together, machines};
 
 #[cfg(test)]
 mod tests;

@@ -99,18 +99,7 @@ impl Moment {
                     opened => opened,
                 }
             }
-            Self::After { step, name, .. } => {
-                let mut steps = step(machine);
-                // A panic in the step is a failure of the checkpoint, not of the boot.
-                let done = std::future::poll_fn(|context| {
-                    let poll = AssertUnwindSafe(|| steps.as_mut().poll(context));
-                    std::panic::catch_unwind(poll).unwrap_or_else(|_| {
-                        Poll::Ready(Err(Error::new(ErrorKind::Other, "the checkpoint panicked")))
-                    })
-                });
-                let function = name.split(' ').next().unwrap_or_default();
-                done.await.map_err(|error| error.section(IN_CHECKPOINT, function))
-            }
+            Self::After { step, name, .. } => stepped(step(machine), name).await,
         }
     }
 
@@ -129,6 +118,21 @@ impl Moment {
     }
 }
 
+/// Runs the function of a checkpoint with this name.
+pub(super) async fn stepped(
+    mut steps: Pin<Box<dyn Future<Output = Result> + Send + '_>>,
+    name: &str,
+) -> Result {
+    // A panic in the step is a failure of the checkpoint, not of the boot.
+    let done = std::future::poll_fn(|context| {
+        let poll = AssertUnwindSafe(|| steps.as_mut().poll(context));
+        std::panic::catch_unwind(poll)
+            .unwrap_or_else(|_| Poll::Ready(Err(Error::new(ErrorKind::Other, "the checkpoint panicked"))))
+    });
+    let function = name.split(' ').next().unwrap_or_default();
+    done.await.map_err(|error| error.section(IN_CHECKPOINT, function))
+}
+
 /// Returns a machine of the caller's own at `moment`. It is a clone if possible. Otherwise the machine is
 /// booted, and a note gives the reason.
 ///
@@ -144,36 +148,23 @@ pub async fn machine(
         return moment.boot_cold(vm, options).await;
     }
     if let Some(why) = crate::qemu::foreseen(vm) {
-        note_once(vm, &why, options.name(), events);
+        note_once(&vm.key(), &why, options.name(), "boots", events);
         return moment.boot_cold(vm, options).await;
     }
     let store = match Store::open() {
         Ok(store) => store,
         // Handled like a store that exists but can't be written.
         Err(error) => {
-            note_once(vm, error.summary(), options.name(), events);
+            note_once(&vm.key(), error.summary(), options.name(), "boots", events);
             return moment.boot_cold(vm, options).await;
         }
     };
     let why = match clone(&store, vm, &options, moment, events).await {
         Ok(Cloned::Machine(machine)) => return Ok(*machine),
         Ok(Cloned::Impossible(why)) => why,
-        // A booted machine would need the same port.
-        Err(NoClone { error, .. }) if is_of_a_port(&error) || error.kind() == ErrorKind::Usage => {
-            return Err(error);
-        }
-        Err(NoClone { error, of: Of::Clone }) => {
-            format!("a clone did not run: {}", in_a_line(&error, vm, store.folder()))
-        }
-        Err(NoClone { error, of: Of::Save }) => in_a_line(&error, vm, store.folder()),
-        Err(NoClone { error, of: Of::Known }) => error.summary().to_owned(),
-        // NIXVM_ACCELERATOR is kvm and KVM does not work, or another boot would fail in the same way.
-        Err(NoClone { error, .. }) if error.doubt().is_some() || is_the_machines(&error) => {
-            return Err(error);
-        }
-        Err(NoClone { error, .. }) => in_a_line(&error, vm, store.folder()),
+        Err(why) => why.or_cold(Some(vm), store.folder())?,
     };
-    note_once(vm, &why, options.name(), events);
+    note_once(&vm.key(), &why, options.name(), "boots", events);
     moment.boot_cold(vm, options).await
 }
 
@@ -195,13 +186,13 @@ pub(crate) async fn is_at_hand(
     Store::open().is_ok_and(|store| store.has(&key))
 }
 
-/// Notes why machines of a VM are not clones. The same note appears once per process.
-fn note_once(vm: &BuiltVm, why: &str, machine: &str, events: &Events) {
+/// Notes why machines are not clones. The same note about `what` appears once per process.
+pub(super) fn note_once(what: &str, why: &str, machines: &str, boot: &str, events: &Events) {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut told = lock(&TOLD);
-    if told.insert(format!("{} {why}", vm.key())) {
+    if told.insert(format!("{what} {why}")) {
         drop(told);
-        events.note(format!("{machine} boots cold: {why}"));
+        events.note(format!("{machines} {boot} cold: {why}"));
     }
 }
 
@@ -211,13 +202,13 @@ enum Cloned {
 }
 
 /// Why there is no clone.
-struct NoClone {
-    error: Error,
-    of: Of,
+pub(super) struct NoClone {
+    pub(super) error: Error,
+    pub(super) of: Of,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
+pub(super) enum Of {
     /// The machine that was booted for a template, or that went from one moment to the next.
     Machine,
     /// A clone: it did not start, or does not respond.
@@ -227,6 +218,35 @@ enum Of {
     Save,
     /// Earlier failures: clones of the template, or of one that it is based on, do not run here.
     Known,
+}
+
+impl NoClone {
+    /// Returns why machines could not be saved.
+    pub(super) fn of_save(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::Timeout | ErrorKind::ChannelLost => Self { error, of: Of::Save },
+            _ => error.into(),
+        }
+    }
+
+    /// Returns in a line why a machine of this VM is booted instead.
+    ///
+    /// # Errors
+    /// The error, if a boot would be of no use.
+    pub(super) fn or_cold(self, vm: Option<&BuiltVm>, folder: &Path) -> Result<String> {
+        let Self { error, of } = self;
+        let line = |error: &Error| in_a_line(error, vm, folder);
+        match of {
+            // A booted machine would need the same port.
+            _ if is_of_a_port(&error) || error.kind() == ErrorKind::Usage => Err(error),
+            Of::Clone => Ok(format!("a clone did not run: {}", line(&error))),
+            Of::Save => Ok(line(&error)),
+            Of::Known => Ok(error.summary().to_owned()),
+            // NIXVM_ACCELERATOR is kvm and KVM does not work, or another boot would fail in the same way.
+            Of::Machine if error.doubt().is_some() || is_the_machines(&error) => Err(error),
+            Of::Machine => Ok(line(&error)),
+        }
+    }
 }
 
 impl From<Error> for NoClone {
@@ -266,7 +286,7 @@ async fn clone(
 }
 
 /// Returns a clone of the template in `folder`, once it runs.
-async fn tried(
+pub(super) async fn tried(
     store: &Store,
     clones: &Clones,
     folder: &Path,
@@ -280,6 +300,17 @@ async fn tried(
         }
         Err(error) => error,
     };
+    Err(did_not_run(store, clones, folder, begun, error).await)
+}
+
+/// Takes note of a clone of the template in `folder` that was started at `begun` and does not run.
+pub(super) async fn did_not_run(
+    store: &Store,
+    clones: &Clones,
+    folder: &Path,
+    begun: SystemTime,
+    error: Error,
+) -> NoClone {
     let fault = fault(&error);
     // A template that works must not be discarded because this host lacked a resource for a moment.
     let counts = fault != Fault::Host && !is_of_a_port(&error) && error.kind() != ErrorKind::Usage;
@@ -287,22 +318,22 @@ async fn tried(
     if (goes || fault == Fault::State) && store.discard(folder).await {
         clones.thrown_away(folder);
     }
-    Err(NoClone { error, of: Of::Clone })
+    NoClone { error, of: Of::Clone }
 }
 
 /// Whose template is requested, and what is known about clones here.
-struct Asked<'a> {
-    store: &'a Store,
-    vm: &'a BuiltVm,
-    options: &'a MachineOptions,
-    events: &'a Events,
-    trial: &'a Trial,
-    clones: &'a Clones,
+pub(super) struct Asked<'a> {
+    pub(super) store: &'a Store,
+    pub(super) vm: &'a BuiltVm,
+    pub(super) options: &'a MachineOptions,
+    pub(super) events: &'a Events,
+    pub(super) trial: &'a Trial,
+    pub(super) clones: &'a Clones,
 }
 
 /// Returns the template of a moment under the accelerator that the trial chose. If there is none, it is made
 /// from the previous moment.
-async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
+pub(super) async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
     let Asked { store, vm, options, events, trial, clones } = *asked;
     let key = moment.key(vm, options, trial.choice());
     if let Some(why) = clones.impossible(&key) {
@@ -311,24 +342,21 @@ async fn template(asked: &Asked<'_>, moment: &Moment) -> Result<Made, NoClone> {
     let make = async |folder: &Path| -> Result<Option<String>, NoClone> {
         // Another scenario may have tried to make it in the meantime, and failed.
         trial.overruled()?;
-        room_for(vm, folder)?;
+        has_room(crate::qemu::memory_size(vm).unwrap_or_default(), folder)?;
+        let alone = options.clone().alone_on_networks()?;
         let mut machine = match moment.before() {
-            None => Machine::boot_to_save(vm, options.clone(), trial, folder).await?,
+            None => Machine::boot_to_save(vm, alone, trial, folder).await?,
             Some(before) => match Box::pin(template(asked, before)).await? {
                 Made::Impossible(why) => return Ok(Some(why)),
                 Made::Ready(used) => {
                     let its = used.folder.clone();
-                    let resuming = Machine::resume_to_save(vm, options.clone(), used, folder);
+                    let resuming = Machine::resume_to_save(vm, alone, used, folder);
                     tried(store, clones, &its, resuming).await?
                 }
             },
         };
         moment.reach(&mut machine).await?;
-        let saved = machine.save(folder).await.map_err(|error| match error.kind() {
-            ErrorKind::Timeout | ErrorKind::ChannelLost => NoClone { error, of: Of::Save },
-            _ => error.into(),
-        });
-        match saved? {
+        match machine.save(folder, store.folder()).await.map_err(NoClone::of_save)? {
             Saved::Done => Ok(None),
             Saved::Impossible(why) => Ok(Some(why)),
         }
@@ -345,13 +373,14 @@ fn is_the_machines(error: &Error) -> bool {
 }
 
 /// Describes in a line what kept a template from being made or used.
-fn in_a_line(error: &Error, vm: &BuiltVm, folder: &Path) -> String {
+fn in_a_line(error: &Error, vm: Option<&BuiltVm>, folder: &Path) -> String {
     let what = match error.kind() {
         // The summary says what was waited for, which does not matter here.
         ErrorKind::QemuGone => "QEMU ended while a template was made or used",
         _ => error.summary(),
     };
-    match room_for(vm, folder) {
+    let size = vm.and_then(crate::qemu::memory_size).unwrap_or_default();
+    match has_room(size, folder) {
         Err(full) if !what.starts_with(NEEDS) => format!("{what}: {}", full.summary()),
         _ => what.to_owned(),
     }
@@ -359,10 +388,9 @@ fn in_a_line(error: &Error, vm: &BuiltVm, folder: &Path) -> String {
 
 const NEEDS: &str = "a template needs";
 
-/// Checks that the disk has space for the RAM. The RAM's file grows as the guest uses it. On a full disk QEMU
+/// Checks that the disk has space for RAM of this size, in bytes. The RAM's file grows as the guest uses it. On a full disk QEMU
 /// would then end by a signal (SIGBUS), or KVM would stop the guest.
-fn room_for(vm: &BuiltVm, folder: &Path) -> Result {
-    let Some(size) = crate::qemu::memory_size(vm) else { return Ok(()) };
+pub(super) fn has_room(size: u64, folder: &Path) -> Result {
     let found = rustix::fs::statvfs(folder)
         .map_err(|errno| Error::io(format_args!("examine {}", folder.display()), &errno.into()))?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::shared_file;
+
 /// The files of one or more folders, each once, by device and inode.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Files(BTreeMap<(u64, u64), Held>);
@@ -21,12 +23,11 @@ struct Held {
 }
 
 impl Files {
-    /// Returns the files of a folder. A file whose metadata can't be read counts as empty.
+    /// Returns the files of a template's folder. A file whose metadata can't be read counts as empty.
     pub(super) fn of(folder: &Path) -> Self {
         let mut files = Self::default();
-        for found in
-            fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|file| file.metadata().ok())
-        {
+        let paths = shared_file::files_in(folder).unwrap_or_default();
+        for found in paths.iter().filter_map(|path| fs::symlink_metadata(path).ok()) {
             let held = Held { takes: found.blocks() * 512, here: 0, everywhere: found.nlink() };
             files.0.entry((found.dev(), found.ino())).or_insert(held).here += 1;
         }

@@ -7,11 +7,11 @@
 //! content, because its times change with its names (see [`crate::shared_file`]). A crash of the host may
 //! leave torn files, so a seal holds for one boot of the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -66,24 +66,29 @@ pub(super) fn broken(folder: &Path) -> Option<String> {
     match sealed.files.keys().chain(found.files.keys()).find(changed) {
         Some(name) => Some(format!("{name} was changed")),
         // The list of the files that it was made with is one of the sealed files.
-        None => changed_outside(folder),
+        None => machines_in(folder).iter().find_map(|machine| changed_outside(machine)),
     }
+}
+
+/// Returns the folders of the machines in a template: itself, or the folders in it.
+fn machines_in(folder: &Path) -> BTreeSet<PathBuf> {
+    let files = shared_file::files_in(folder).unwrap_or_default();
+    files.iter().filter_map(|file| Some(file.parent()?.to_owned())).collect()
 }
 
 fn seal(folder: &Path, turn: Option<&Turn>) -> io::Result<Seal> {
     let shared = Records::in_store(folder.parent().unwrap_or(folder));
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for path in shared_file::files_in(folder)? {
+        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
         if name == SEAL_FILE {
             continue;
         }
-        let found = entry.metadata()?;
+        let found = fs::symlink_metadata(&path)?;
         let is_shared = shared_file::is_shared(&found);
         let content = match found.len() {
-            _ if is_shared => Some(shared.digest(&entry.path(), turn)?),
-            0..=SMALL => Some(crate::digest::hex(&Sha256::digest(fs::read(entry.path())?), 32)),
+            _ if is_shared => Some(shared.digest(&path, turn)?),
+            0..=SMALL => Some(crate::digest::hex(&Sha256::digest(fs::read(&path)?), 32)),
             _ => None,
         };
         let changed = (!is_shared).then(|| (found.ctime(), found.ctime_nsec()));
@@ -132,6 +137,31 @@ mod tests {
             change(folder.path());
             let why = broken(folder.path()).unwrap();
             assert!(why.contains(what), "{what}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_change_in_the_folder_of_one_of_several_machines_is_noticed() {
+        type Change = fn(&Path);
+        let change: [(&str, Change); 4] = [
+            ("one/state", |folder| fs::write(folder.join("one/state"), "State").unwrap()),
+            ("two/state", |folder| fs::remove_dir_all(folder.join("two")).unwrap()),
+            ("three/state", |folder| {
+                fs::create_dir(folder.join("three")).unwrap();
+                fs::write(folder.join("three/state"), "").unwrap();
+            }),
+            ("two/state", |folder| fs::rename(folder.join("two"), folder.join("zwei")).unwrap()),
+        ];
+        for (what, change) in change {
+            let folder = tempfile::tempdir().unwrap();
+            for name in ["one", "two"] {
+                fs::create_dir(folder.path().join(name)).unwrap();
+                fs::write(folder.path().join(name).join("state"), name).unwrap();
+            }
+            close(folder.path(), None).unwrap();
+            assert_eq!(broken(folder.path()), None);
+            change(folder.path());
+            assert_eq!(broken(folder.path()).unwrap(), format!("{what} was changed"));
         }
     }
 

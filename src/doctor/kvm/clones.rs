@@ -44,7 +44,7 @@ pub(super) async fn tried(vm: &BuiltVm, folder: &Path) -> Result<Went> {
     };
     let second = made(folder, "second")?;
     let saving = Instant::now();
-    if let Saved::Impossible(why) = machine.save(&first).await? {
+    if let Saved::Impossible(why) = machine.save(&first, folder).await? {
         return Ok(Went::Not(why));
     }
     let saved = saving.elapsed();
@@ -54,7 +54,7 @@ pub(super) async fn tried(vm: &BuiltVm, folder: &Path) -> Result<Went> {
     let cloned = cloning.elapsed();
     drop(clone);
     let clone = Machine::resume_to_save(vm, options(), used(&first)?, &second).await?;
-    if let Saved::Impossible(why) = clone.save(&second).await? {
+    if let Saved::Impossible(why) = clone.save(&second, folder).await? {
         return Ok(Went::Not(format!("a clone can't be saved: {why}")));
     }
     drop(clone);

@@ -118,10 +118,7 @@ impl Machine {
         trial: &Trial,
         memory: Option<&Path>,
     ) -> Result<Self> {
-        let mut plan = Plan::of(vm, options);
-        if memory.is_some() {
-            plan.unplug_from_others()?;
-        }
+        let plan = Plan::of(vm, options);
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.boot(vm, trial.choice(), &run_dir, run_dir.transcript(), memory).await?;
         trial.succeeded(life.speed);
@@ -193,12 +190,6 @@ impl Plan {
             keeper,
             networks,
         }
-    }
-
-    /// Puts the machine, which is to be saved, on networks of its own.
-    pub(in crate::machine) fn unplug_from_others(&mut self) -> Result {
-        self.networks = self.networks.as_ref().map(Networks::alone).transpose()?;
-        Ok(())
     }
 
     /// Plugs the machine into its networks: what QEMU gets, and the ports.

@@ -11,6 +11,7 @@ pub(crate) mod options;
 pub(crate) mod power;
 pub(crate) mod replayed;
 pub(crate) mod saved;
+pub(crate) mod saved_together;
 pub(crate) mod snapshot;
 pub(crate) mod steps;
 pub(crate) mod trouble;

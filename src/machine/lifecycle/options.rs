@@ -7,7 +7,7 @@ use crate::machine::networks::Networks;
 use crate::machine::session::shell_line::Secret;
 use crate::qemu::Disk;
 use crate::record::Keeper;
-use crate::{Events, environment};
+use crate::{Events, Result, environment};
 
 /// How a machine is booted.
 #[derive(Debug, Clone)]
@@ -73,6 +73,18 @@ impl MachineOptions {
     pub(crate) fn networks(mut self, networks: Option<Networks>) -> Self {
         self.networks = networks;
         self
+    }
+
+    /// Plugs it into networks without any other machine. A machine that is to be saved as a template must not keep
+    /// anything of the machines of one scenario.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Host`] when the system can't start a thread.
+    pub(crate) fn alone_on_networks(mut self) -> Result<Self> {
+        if let Some(networks) = &self.networks {
+            self.networks = Networks::together(&[networks])?.1.pop();
+        }
+        Ok(self)
     }
 
     /// Returns its networks for the key of a template; empty if it has none.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::stopped::Instant;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::BuiltVm;
 use crate::console::{Console, Watch};
@@ -26,10 +26,11 @@ use crate::machine::replay::answers::{Answers, Standing, Start, Writer};
 use crate::machine::session::phases::login_prompt;
 use crate::machine::session::shell_line::{Ended, SavedShell, ShellLine};
 use crate::machine::session::waiting::is_at_prompt;
+use crate::machine::step::Step;
 use crate::machine::{Life, Line, Machine, MachineOptions};
 use crate::mutex::lock;
 use crate::qemu::accelerator::Trial;
-use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved};
+use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, ToSave};
 use crate::{Error, ErrorKind, Event, Events, Result, Speed};
 
 /// The host's knowledge, in a template's folder. It contains the password for sudo.
@@ -61,6 +62,40 @@ pub struct TemplateLease {
     pub is_new: bool,
 }
 
+/// A machine at rest, which is about to be saved.
+pub(super) struct AtRest<'a> {
+    life: &'a Life,
+    run_dir: &'a RunDirectory,
+    folder: &'a Path,
+    store: &'a Path,
+    known: Known,
+    ready: ToSave,
+    held: HeldLog<'a>,
+    line: MutexGuard<'a, Line>,
+    _busy: (MutexGuard<'a, ()>, MutexGuard<'a, Open>, Step),
+}
+
+impl AtRest<'_> {
+    /// Writes the state of the machine, which has been stopped. Afterwards it is off, unless writing fails.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] and [`ErrorKind::Qmp`] when it can't be written.
+    pub(super) async fn write(self) -> Result<Saved> {
+        let Self { life, run_dir, folder, store, known, ready, held, mut line, .. } = self;
+        let started = Instant::now();
+        match life.qemu.save(ready, run_dir, folder, store).await? {
+            Saved::Done => {}
+            impossible => return Ok(impossible),
+        }
+        held.keep_held();
+        *line = Line::Lost("the machine was saved".to_owned());
+        life.write_known(&known, folder)?;
+        let machine = life.name.clone();
+        life.events.send(Event::Phase { machine, phase: "saved".to_owned(), at: started.elapsed() });
+        Ok(Saved::Done)
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Known {
     speed: f64,
@@ -82,7 +117,7 @@ enum KnownLine {
 }
 
 impl Machine {
-    /// Boots a machine once, to be saved to `folder`.
+    /// Boots a machine once, to be saved to `folder`. Its networks are those of no scenario.
     ///
     /// # Errors
     /// Those of [`Machine::boot`]. The error tells whether this host's KVM may be the cause.
@@ -100,18 +135,39 @@ impl Machine {
     /// # Errors
     /// [`ErrorKind::SessionEnded`] when the state of its console is unknown, [`ErrorKind::Io`] and [`ErrorKind::Qmp`]
     /// when it can't be written.
-    pub(crate) async fn save(&self, folder: &Path) -> Result<Saved> {
-        let _changing = self.shared.changing.lock().await;
+    pub(crate) async fn save(&self, folder: &Path, store: &Path) -> Result<Saved> {
+        let life = self.life();
+        match self.come_to_rest(&life, folder, store).await? {
+            Ok(resting) => {
+                life.stop().await?;
+                resting.write().await
+            }
+            Err(why) => Ok(Saved::Impossible(why)),
+        }
+    }
+
+    /// Brings the machine to rest, to be saved to `folder` in `store`. Nothing else happens on its console and its
+    /// channels until the result is dropped. Returns the reason in a few words if it can't be saved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SessionEnded`] when the state of its console is unknown; [`ErrorKind::Host`] when its kernel
+    /// stalled.
+    pub(super) async fn come_to_rest<'a>(
+        &'a self,
+        life: &'a Life,
+        folder: &'a Path,
+        store: &'a Path,
+    ) -> Result<Result<AtRest<'a>, String>> {
+        let changing = self.shared.changing.lock().await;
         // A clone would boot the system of before, and its store may be on a disk that was plugged in.
         if lock(&self.shared.history).has_changed() {
-            return Ok(Saved::Impossible("it was switched to another system".to_owned()));
+            return Ok(Err("it was switched to another system".to_owned()));
         }
-        let life = self.life();
-        let mut channels = life.channels.channels().await;
+        let mut open = life.channels.channels().await;
         let mut line = life.line.lock().await;
         line.settle().await;
-        let _step = life.step("save the machine");
-        let (mut channels, held) = life.while_it_runs(life.save_channels(&mut channels)).await?;
+        let step = life.step("save the machine");
+        let (mut channels, held) = life.while_it_runs(life.save_channels(&mut open)).await?;
         // Judged once: clones do not report it.
         let said = life.look_before_save().await?;
         if let Some(line) = said.stalls.first() {
@@ -121,22 +177,15 @@ impl Machine {
         }
         channels.kernel = life.channels.kernel().saved();
         life.settle().await;
-        let started = Instant::now();
-        let saved = async {
-            let mut known = life.known(&line, channels)?;
-            known.trouble = said.others.into_iter().take(TROUBLE).collect();
-            life.qemu.save(&self.shared.run_dir, folder).await.map(|saved| (known, saved))
+        let mut known = life.known(&line, channels)?;
+        known.trouble = said.others.into_iter().take(TROUBLE).collect();
+        let ready = match life.qemu.ready_to_save(&self.shared.run_dir, folder, store).await? {
+            Ok(ready) => ready,
+            Err(why) => return Ok(Err(why)),
         };
-        let known = match saved.await {
-            Ok((known, Saved::Done)) => known,
-            goes_on => return goes_on.map(|(_, impossible)| impossible),
-        };
-        held.keep_held();
-        *line = Line::Lost("the machine was saved".to_owned());
-        life.write_known(&known, folder)?;
-        let machine = life.name.clone();
-        life.events.send(Event::Phase { machine, phase: "saved".to_owned(), at: started.elapsed() });
-        Ok(Saved::Done)
+        let busy = (changing, open, step);
+        let run_dir = &self.shared.run_dir;
+        Ok(Ok(AtRest { life, run_dir, folder, store, known, ready, held, line, _busy: busy }))
     }
 
     /// Resumes a clone from the template.
@@ -152,7 +201,8 @@ impl Machine {
         Self::resumed(vm, options, template, None).await
     }
 
-    /// Like [`Machine::resume`], for a machine that is to be saved to another folder.
+    /// Like [`Machine::resume`], for a machine that is to be saved to another folder. Its networks are those of no
+    /// scenario.
     ///
     /// # Errors
     /// Those of [`Machine::resume`].
@@ -171,10 +221,7 @@ impl Machine {
         template: TemplateLease,
         to_save: Option<&Path>,
     ) -> Result<Self> {
-        let mut plan = Plan { disk: Disk::Fresh, ..Plan::of(vm, options) };
-        if to_save.is_some() {
-            plan.unplug_from_others()?;
-        }
+        let plan = Plan { disk: Disk::Fresh, ..Plan::of(vm, options) };
         let run_dir = Arc::new(RunDirectory::create()?);
         let life = plan.resume(&run_dir, run_dir.transcript(), &template, to_save).await?;
         Ok(Self::living(plan, run_dir, life, Some(template.lock)))

@@ -35,7 +35,7 @@ pub(crate) use processor::kvm_with;
 pub(in crate::qemu) use properties::Properties;
 pub(super) use qcow2_snapshots::snapshots;
 pub(crate) use resume::Resume;
-pub(crate) use save::{Memory, Saved, foreseen, foreseen_reach, memory_size};
+pub(crate) use save::{Memory, Saved, ToSave, foreseen, foreseen_reach, memory_size};
 
 /// Returns the arguments of a running QEMU.
 pub(in crate::qemu) fn arguments(pid: u32) -> Option<Vec<String>> {

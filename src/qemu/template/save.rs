@@ -198,45 +198,68 @@ pub(crate) enum Saved {
     Impossible(String),
 }
 
+/// A machine that can be saved, as far as that shows before it is.
+#[derive(Debug)]
+pub(crate) struct ToSave {
+    command: CommandLine,
+    disks: Vec<Image>,
+    formats: Vec<Format>,
+    outside: Outside,
+}
+
 impl Qemu {
-    /// Saves the machine to `folder`, and ends QEMU. The machine must have been started with a [`Memory`] in
-    /// `folder`.
+    /// Examines a machine that is to be saved to `folder`, which is in `store`. The machine must have been started with
+    /// a [`Memory`] in `folder`. Returns the reason in a few words if it can't be saved.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a file can't be written, for example because the disk is full;
-    /// [`ErrorKind::Qmp`] with QEMU's message when it can't save. The machine is stopped then.
-    pub(crate) async fn save(&self, run_dir: &RunDirectory, folder: &Path) -> Result<Saved> {
+    /// [`ErrorKind::Host`] when a file changed with which the machine was made; [`ErrorKind::Qmp`].
+    pub(crate) async fn ready_to_save(
+        &self,
+        run_dir: &RunDirectory,
+        folder: &Path,
+        store: &Path,
+    ) -> Result<Result<ToSave, String>> {
         let command = CommandLine::of(self.pid())?;
         if !is_plain(folder) || !is_plain(run_dir.path()) {
-            return Ok(Saved::Impossible(
-                "the path of its files is not UTF-8, or contains a line break".to_owned(),
-            ));
+            return Ok(Err("the path of its files is not UTF-8, or contains a line break".to_owned()));
         }
         if !command.arguments.iter().any(|argument| argument.contains(&format!("id={MEMORY},"))) {
-            return Ok(Saved::Impossible("its RAM is not in a file".to_owned()));
+            return Ok(Err("its RAM is not in a file".to_owned()));
         }
         if let Some(why) = self.obstacle(&command, run_dir).await? {
-            return Ok(Saved::Impossible(why));
+            return Ok(Err(why));
         }
         let disks = command.images(run_dir.path());
         let formats = match self.formats(&command, &disks).await? {
             Ok(formats) => formats,
-            Err(why) => return Ok(Saved::Impossible(why)),
+            Err(why) => return Ok(Err(why)),
         };
-        let Some(made) = &self.made else {
-            return Ok(Saved::Impossible("it was not started to be saved".to_owned()));
-        };
-        let own = Own::of(&[run_dir.path(), folder, folder.parent().unwrap_or(folder)]);
-        let outside = match Outside::of(self.pid(), &command, &own, made) {
-            Ok(outside) => outside,
-            Err(Unlisted::Never(why)) => return Ok(Saved::Impossible(why)),
+        let Some(made) = &self.made else { return Ok(Err("it was not started to be saved".to_owned())) };
+        let own = Own::of(&[run_dir.path(), folder, store]);
+        match Outside::of(self.pid(), &command, &own, made) {
+            Ok(outside) => Ok(Ok(ToSave { command, disks, formats, outside })),
+            Err(Unlisted::Never(why)) => Ok(Err(why)),
             Err(Unlisted::Changed(path)) => {
                 let what =
                     format!("{} changed while the machine that was to be saved was running", path.display());
-                return Err(Error::new(ErrorKind::Host, what));
+                Err(Error::new(ErrorKind::Host, what))
             }
-        };
-        self.qmp().execute("stop", None, QMP_LIMIT).await?;
+        }
+    }
+
+    /// Saves the machine, which is stopped, to `folder` in `store`, and ends QEMU.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file can't be written, for example because the disk is full;
+    /// [`ErrorKind::Qmp`] with QEMU's message when it can't save.
+    pub(crate) async fn save(
+        &self,
+        ready: ToSave,
+        run_dir: &RunDirectory,
+        folder: &Path,
+        store: &Path,
+    ) -> Result<Saved> {
+        let ToSave { command, disks, formats, outside } = ready;
         let version = self.version().await?;
         if let Err(error) = self.write_state(&uri(&folder.join(STATE_FILE), version)).await {
             // QEMU reports such a device only when it writes the state.
@@ -257,7 +280,7 @@ impl Qemu {
             let saved = format!("image{number}");
             let to = folder.join(&saved);
             moved(&image.path, &to)?;
-            let format = settle(&to, format, folder.parent().unwrap_or(folder)).await?;
+            let format = settle(&to, format, store).await?;
             // The guest only read this image, such as that of the Nix store, so other templates may have the
             // same one.
             if image.path.to_str().is_some_and(|path| unwritten.contains(path)) {

@@ -10,7 +10,19 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::qemu::tests::{Firmware, boot_image};
 use crate::qemu::{Qemu, RunDirectory};
-use crate::{ErrorKind, Events};
+use crate::{ErrorKind, Events, Result};
+
+/// Saves a machine to a folder of a store.
+pub(super) async fn saved(qemu: &Qemu, run: &RunDirectory, folder: &Path) -> Result<Saved> {
+    let store = folder.parent().unwrap();
+    match qemu.ready_to_save(run, folder, store).await? {
+        Ok(ready) => {
+            qemu.stop().await?;
+            qemu.save(ready, run, folder, store).await
+        }
+        Err(why) => Ok(Saved::Impossible(why)),
+    }
+}
 
 /// A guest that counts received bytes in RAM, and answers each byte with the count.
 const COUNTER: [u8; 29] = [
@@ -75,7 +87,7 @@ async fn clones_go_on_from_the_moment_of_saving_and_know_nothing_of_each_other()
     let mut first = counter(images.path(), folder.path()).await;
     assert_eq!(answer(&mut first.console).await, '1');
     assert_eq!(answer(&mut first.console).await, '2');
-    assert!(matches!(first.qemu.save(&first.run, folder.path()).await.unwrap(), Saved::Done));
+    assert!(matches!(saved(&first.qemu, &first.run, folder.path()).await.unwrap(), Saved::Done));
     drop(first);
     let (_one, mut console, _run) = clone(folder.path()).await.unwrap();
     assert_eq!(answer(&mut console).await, '3');
@@ -92,7 +104,7 @@ async fn a_machine_that_can_not_be_saved_goes_on() {
         Firmware::in_template(&format!("-net none -drive format=raw,file={image}"), Some(folder.path()))
             .await;
     firmware.says("G!").await;
-    let saved = firmware.qemu.save(&firmware.run, folder.path()).await.unwrap();
+    let saved = saved(&firmware.qemu, &firmware.run, folder.path()).await.unwrap();
     let Saved::Impossible(why) = saved else { panic!("{saved:?}") };
     assert!(why.contains("boot.img"), "{why}");
     assert_eq!(answer(&mut firmware.console).await, '1');
@@ -102,7 +114,7 @@ async fn a_machine_that_can_not_be_saved_goes_on() {
 async fn a_template_that_is_damaged_gives_an_error_and_no_machine() {
     let folder = tempfile::tempdir().unwrap();
     let first = counter(folder.path(), folder.path()).await;
-    first.qemu.save(&first.run, folder.path()).await.unwrap();
+    saved(&first.qemu, &first.run, folder.path()).await.unwrap();
     let state = folder.path().join(STATE_FILE);
     let whole = std::fs::read(&state).unwrap();
     std::fs::write(&state, &whole[..whole.len() / 2]).unwrap();
@@ -120,7 +132,7 @@ async fn a_machine_is_kept_as_it_stands_and_its_folder_may_be_moved() {
     std::fs::create_dir(&kept).unwrap();
     let mut first = counter(images.path(), &template).await;
     assert_eq!(answer(&mut first.console).await, '1');
-    first.qemu.save(&first.run, &template).await.unwrap();
+    saved(&first.qemu, &first.run, &template).await.unwrap();
     drop(first);
     // This is a clone, whose RAM is a file of the template. The kept machine must not need that file.
     let (qemu, mut console, run) = clone(&template).await.unwrap();

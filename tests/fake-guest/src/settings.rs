@@ -103,6 +103,7 @@ pub struct Settings {
     pub reset_after: u32,
     /// `clone=ok|mute|exit:TEXT|refuse:TEXT`: what one does that is started with `-incoming`. It is at the
     /// login prompt; never says a word; ends with a text on stderr; or does not take the state, with this reason.
+    /// `clone-of=NAME` after it: only clones of the machine with this name do that.
     pub clone: Resumed,
     /// `kvm=ok|absent|busy|abort|msr|hang|stuck|late|internal-error`: what happens with `accel=kvm`.
     pub kvm: Kvm,

@@ -140,6 +140,12 @@ impl Settings {
                     _ => return Err("ok, mute, exit:TEXT or refuse:TEXT".into()),
                 }
             }
+            // The machine's name, as this project's processes say whose QEMU one is.
+            "clone-of" => {
+                if std::env::var("NIXVM_MACHINE").is_ok_and(|machine| machine != value) {
+                    self.clone = Resumed::Ok;
+                }
+            }
             "halt" => self.halt = Some(at(value)?),
             "halt-status" => {
                 self.halt_status = match value {

@@ -55,9 +55,14 @@ impl Case {
 
     /// The process, in the surroundings of this case; `this` starts this test binary.
     pub fn command(&self, this: Command) -> Command {
+        self.command_for(this, "template_trouble::process")
+    }
+
+    /// The same for another of the ignored tests.
+    pub fn command_for(&self, this: Command, test: &str) -> Command {
         let mut command = this;
         command
-            .args(again::words("template_trouble::process"))
+            .args(again::words(test))
             .env("SCRIPT", self.script.path())
             .env("PLACE", self.folder.path())
             .env("NIXVM_CACHE_DIR", self.path("cache"))

@@ -10,6 +10,7 @@ mod damaged;
 mod full;
 mod killed;
 mod no_clone;
+mod together;
 
 use std::fs;
 use std::future::Future;

@@ -1,5 +1,6 @@
 //! Tests with a real QEMU and files that change.
 
+use crate::qemu::template::tests::saved;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ async fn every_change_of_what_a_template_was_made_with_is_noticed() {
         let folder = template.path().join("key");
         fs::create_dir(&folder).unwrap();
         let machine = booted(&options(files.path()), &folder).await;
-        let saved = machine.qemu.save(&machine.run, &folder).await.unwrap();
+        let saved = saved(&machine.qemu, &machine.run, &folder).await.unwrap();
         assert!(matches!(saved, Saved::Done), "{saved:?}");
         assert_eq!(changed_outside(&folder), None);
         change(files.path());
@@ -85,7 +86,7 @@ async fn what_changes_while_the_machine_runs_is_not_sealed() {
         fs::create_dir(&folder).unwrap();
         let machine = booted(&options(files.path()), &folder).await;
         change(files.path());
-        let error = machine.qemu.save(&machine.run, &folder).await.unwrap_err();
+        let error = saved(&machine.qemu, &machine.run, &folder).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Host, "{name}: {error}");
         assert!(error.summary().contains("changed while the machine"), "{name}: {error}");
         assert!(!folder.join(MACHINE_FILE).exists());
@@ -109,7 +110,7 @@ async fn what_can_not_be_listed_is_not_cloned() {
         let folder = template.path().join("key");
         fs::create_dir(&folder).unwrap();
         let machine = booted(&options, &folder).await;
-        let saved = machine.qemu.save(&machine.run, &folder).await.unwrap();
+        let saved = saved(&machine.qemu, &machine.run, &folder).await.unwrap();
         let Saved::Impossible(said) = saved else { panic!("{options}: {saved:?}") };
         assert!(said.contains(why), "{options}: {said}");
     }

@@ -52,7 +52,7 @@ impl Case {
     async fn booted(&self, name: &str) -> PathBuf {
         let template = self.template(name);
         let firmware = self.runs(&template).await;
-        is_done(firmware.qemu.save(&firmware.run, &template).await);
+        is_done(saved(&firmware.qemu, &firmware.run, &template).await);
         template
     }
 
@@ -65,7 +65,7 @@ impl Case {
         if let Some(write) = write {
             io(&qemu, write).await;
         }
-        is_done(qemu.save(&run, &template).await);
+        is_done(saved(&qemu, &run, &template).await);
         template
     }
 }
@@ -184,7 +184,7 @@ async fn a_disk_that_is_written_to_before_the_first_moment_is_shared_as_it_is_th
     let template = case.template("booted");
     let firmware = case.runs(&template).await;
     io(&firmware.qemu, "write -P 0x41 0 4096").await;
-    is_done(firmware.qemu.save(&firmware.run, &template).await);
+    is_done(saved(&firmware.qemu, &firmware.run, &template).await);
     assert_eq!(fs::read(template.join("image0")).unwrap()[..4096], [0x41; 4096]);
     let second = case.goes_on(&template, "second", Some("write -P 0x42 0 4096")).await;
     assert_eq!(fs::read(template.join("image0")).unwrap()[..4096], [0x41; 4096], "the first is as it was");
