@@ -120,16 +120,36 @@ impl Forwarding {
             return;
         }
         let from = self.links.name(state.end);
-        frozen.hold(Held { port: Some(port), from, vlan, bytes: bytes.into() });
+        frozen.hold(Held { port: Some(port), from, to: None, vlan, bytes: bytes.into() });
     }
 
-    /// Returns the port of the machine that had sent a frame, or `None` if it is not there any more.
-    pub(super) fn port_of(&self, held: &Held) -> Option<Key> {
+    /// Returns the frames that faults hold back.
+    pub(super) fn held_back(&self) -> impl Iterator<Item = Held> {
+        self.links.held_back().map(|sent| Held {
+            port: None,
+            from: self.links.name(sent.link.from),
+            to: Some(self.links.name(sent.link.to)),
+            vlan: sent.link.vlan,
+            bytes: sent.frame.clone(),
+        })
+    }
+
+    /// Forwards a frame that was held. It is lost if a machine is not there any more.
+    pub(super) fn forward(&mut self, held: &Held, now: Instant) {
+        let Some(vlan) = self.vlans.get(&held.vlan) else { return };
+        let same = held.port.filter(|port| vlan.ports.contains(port));
+        let Some(from) = same.or_else(|| self.port_of(vlan, &held.from)) else { return };
+        let Some(to) = &held.to else { return self.receive(from, &held.bytes, now) };
+        if let Some(to) = self.port_of(vlan, to) {
+            self.send_on(held.vlan, from, to, held.bytes.clone(), now);
+        }
+    }
+
+    /// Returns the last port of a machine on a VLAN.
+    fn port_of(&self, vlan: &Vlan, name: &str) -> Option<Key> {
         let is_its =
-            |port: &Key| self.ports.get(port).is_some_and(|port| self.links.name(port.end) == held.from);
-        let ports = &self.vlans.get(&held.vlan)?.ports;
-        let same = held.port.filter(|port| ports.contains(port));
-        same.or_else(|| ports.iter().rev().copied().find(is_its))
+            |port: &&Key| self.ports.get(port).is_some_and(|port| *self.links.name(port.end) == *name);
+        vlan.ports.iter().rev().find(is_its).copied()
     }
 
     /// Sends a frame on the link from one port to another. Each frame passes here once for each port that it is for.

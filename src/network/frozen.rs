@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Key, VlanId, frame};
+use super::frame::{self, Frame};
+use super::{Key, VlanId};
 use crate::digest;
 
 /// How many frames in flight a frozen switch holds, and how many bytes of them. More than the windows of some TCP
@@ -15,14 +16,16 @@ use crate::digest;
 pub(super) const MOST_FRAMES: usize = 16 << 10;
 pub(super) const MOST_BYTES: usize = 32 << 20;
 
-/// A frame that a machine sent while the switch was frozen.
+/// A frame that a machine sent while the switch was frozen, or that a fault holds back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Held {
     /// The port that it came from. The machine may have another one by the time of the thaw.
     pub(super) port: Option<Key>,
     pub(super) from: Arc<str>,
+    /// The machine that it is for, if it was already on a link.
+    pub(super) to: Option<Arc<str>>,
     pub(super) vlan: VlanId,
-    pub(super) bytes: Arc<[u8]>,
+    pub(super) bytes: Frame,
 }
 
 /// Frames that machines had sent at one moment, and that no machine had got, in their order.
@@ -44,9 +47,10 @@ impl InFlight {
         self.frames.push(held);
     }
 
-    /// Makes the frames those of machines that go on with other ports.
-    pub(super) fn forget_ports(&mut self) {
-        self.frames.iter_mut().for_each(|held| held.port = None);
+    /// Adds later frames, as those of machines that go on with other ports.
+    pub(super) fn extend(&mut self, later: &Self) {
+        self.lost += later.lost;
+        later.frames.iter().for_each(|held| self.hold(Held { port: None, ..held.clone() }));
     }
 
     /// The number of frames.
@@ -68,6 +72,7 @@ impl InFlight {
     pub(crate) fn to_text(&self) -> String {
         let written = self.frames.iter().map(|held| Written {
             from: held.from.to_string(),
+            to: held.to.as_deref().map(str::to_owned),
             vlan: held.vlan.get(),
             frame: digest::hex(&held.bytes, held.bytes.len()),
         });
@@ -78,9 +83,9 @@ impl InFlight {
     /// Reads such a text. `None` if it is none.
     pub(crate) fn of_text(text: &str) -> Option<Self> {
         let mut flight = Self::default();
-        for Written { from, vlan, frame } in serde_json::from_str::<Vec<Written>>(text).ok()? {
+        for Written { from, to, vlan, frame } in serde_json::from_str::<Vec<Written>>(text).ok()? {
             let (vlan, bytes) = (VlanId::new(vlan)?, octets(&frame)?.into());
-            flight.hold(Held { port: None, from: from.into(), vlan, bytes });
+            flight.hold(Held { port: None, from: from.into(), to: to.map(Into::into), vlan, bytes });
         }
         Some(flight)
     }
@@ -90,6 +95,7 @@ impl InFlight {
 #[derive(Serialize, Deserialize)]
 struct Written {
     from: String,
+    to: Option<String>,
     vlan: u8,
     /// In hexadecimal digits.
     frame: String,

@@ -183,15 +183,17 @@ impl Lines {
         self.forwarding.link_counts()
     }
 
-    /// When the next frame arrives that is under way.
+    /// When the next frame arrives that is under way. None arrives while the switch is frozen.
     pub(super) fn next_arrival(&self) -> Option<Instant> {
-        self.forwarding.next_arrival()
+        self.frozen.is_none().then(|| self.forwarding.next_arrival()).flatten()
     }
 
     /// Delivers the frames that were under way and have arrived.
     pub(super) fn arrive(&mut self) {
-        self.forwarding.arrive_by(Instant::now());
-        self.send_waiting();
+        if self.frozen.is_none() {
+            self.forwarding.arrive_by(Instant::now());
+            self.send_waiting();
+        }
     }
 
     pub(super) fn capture(&mut self) -> (&mut Capture, &Links) {
@@ -218,9 +220,12 @@ impl Lines {
         for port in ports {
             (0..LAST).for_each(|_| self.readable(port, false, buffer));
         }
-        // Frames that something else holds back belong before these.
-        let mut flight = self.frozen.clone().unwrap_or_default();
-        flight.forget_ports();
+        let mut flight = InFlight::default();
+        // These were sent before.
+        self.forwarding.held_back().for_each(|held| flight.hold(held));
+        if let Some(frozen) = &self.frozen {
+            flight.extend(frozen);
+        }
         flight
     }
 
@@ -233,11 +238,9 @@ impl Lines {
     pub(super) fn thaw(&mut self) {
         let now = Instant::now();
         for held in self.frozen.take().into_iter().flat_map(|frozen| frozen.frames) {
-            if let Some(port) = self.forwarding.port_of(&held) {
-                self.forwarding.receive(port, &held.bytes, now);
-                // One after another: what a machine has room for in its socket takes no room in its queue.
-                self.send_waiting();
-            }
+            self.forwarding.forward(&held, now);
+            // One after another: what a machine has room for in its socket takes no room in its queue.
+            self.send_waiting();
         }
     }
 

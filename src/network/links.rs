@@ -220,6 +220,12 @@ impl Links {
         self.under_way.next()
     }
 
+    /// Returns the frames that faults hold back: those that are held, and those that are under way, in the order in which
+    /// they arrive.
+    pub(super) fn held_back(&self) -> impl Iterator<Item = &Sent> {
+        self.states.values().flat_map(|state| &state.held).chain(self.under_way.all())
+    }
+
     /// Counts a frame that has arrived: whether the machine was given it.
     pub(super) fn count(&mut self, link: Link, length: usize, is_delivered: bool) {
         let counts = &mut self.state(link).counts;

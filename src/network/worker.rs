@@ -125,6 +125,8 @@ impl Shared {
 
     pub(super) fn thaw(&self) {
         self.lines().thaw();
+        // A frame may arrive before the next socket is ready.
+        self.wake();
     }
 
     pub(super) fn serve_dhcp(&self, vlan: VlanId, leases: Vec<Lease>) {
@@ -146,6 +148,11 @@ impl Shared {
     /// Tells the thread to end.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Makes the thread look again what it waits for.
+    fn wake(&self) {
         // The descriptor has room for 2^64 - 2 such words.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
@@ -168,7 +175,11 @@ impl Shared {
             Err(Errno::INTR) => return Ok(()),
             waited => waited?,
         };
-        for event in ready.iter().filter(|event| event.data.u64() != WAKE) {
+        for event in ready.iter() {
+            if event.data.u64() == WAKE {
+                let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+                continue;
+            }
             self.lines_after_callers().ready(Key(event.data.u64()), event.flags, buffer);
         }
         if next.is_some() {

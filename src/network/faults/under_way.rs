@@ -45,6 +45,11 @@ impl UnderWay {
         }
     }
 
+    /// Returns all frames in the order in which they arrive.
+    pub(in crate::network) fn all(&self) -> impl Iterator<Item = &Sent> {
+        self.frames.values()
+    }
+
     /// When the next frame arrives.
     pub(in crate::network) fn next(&self) -> Option<Instant> {
         self.frames.first_key_value().map(|((due, _), _)| *due)

@@ -1,15 +1,15 @@
 //! A switch that is frozen and thawed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::sockets::Machine;
 use super::{ALL, frame, mac, vlan};
 use crate::hang::HANG;
 use crate::network::frozen::{Held, MOST_BYTES, MOST_FRAMES};
-use crate::network::{InFlight, Switch};
+use crate::network::{InFlight, Latency, Switch};
 
 fn held(byte: u8, length: usize) -> Held {
-    Held { port: None, from: "machine".into(), vlan: vlan(1), bytes: vec![byte; length].into() }
+    Held { port: None, from: "machine".into(), to: None, vlan: vlan(1), bytes: vec![byte; length].into() }
 }
 
 fn drained(switch: &Switch) {
@@ -73,6 +73,42 @@ fn frames_of_one_set_of_machines_go_on_in_another() {
         clones.thaw();
         assert_eq!(two.read()[14..], *b"in flight");
         assert!(one.has_nothing() && elsewhere.has_nothing());
+    }
+}
+
+#[test]
+fn frames_that_faults_hold_back_are_in_flight_and_meet_the_faults_of_where_they_go_on() {
+    for is_held in [true, false] {
+        let first = Switch::start().unwrap();
+        let [one, _two] = ["one", "two"].map(|name| Machine::called(&first, 1, name));
+        let link = [(vlan(1), "one", "two")];
+        let delay = |time| Latency { least: time, most: time };
+        first.change_faults(&link, &|faults| match is_held {
+            true => faults.is_held = true,
+            false => faults.latency = delay(HANG * 2),
+        });
+        one.send(&frame(mac(2), mac(1), b"held back"));
+        one.has_sent(1);
+        first.freeze();
+        one.send(&frame(mac(2), mac(1), b"later"));
+        let flight = InFlight::of_text(&first.in_flight().to_text()).unwrap();
+        assert_eq!(flight.len(), 2);
+        // No fault is in force here.
+        let clones = Switch::start().unwrap();
+        let [two, three, _one] = ["two", "three", "one"].map(|name| Machine::called(&clones, 1, name));
+        clones.park(flight.clone());
+        clones.thaw();
+        assert_eq!(two.read()[14..], *b"held back");
+        assert_eq!(two.read()[14..], *b"later");
+        // It was on the link to the second machine, and the other one was not sent yet.
+        assert_eq!(three.read()[14..], *b"later");
+        // Here it is delayed, and what is under way arrives although no frame comes.
+        let slow = Switch::start().unwrap();
+        let [two, _one] = ["two", "one"].map(|name| Machine::called(&slow, 1, name));
+        slow.change_faults(&link, &|faults| faults.latency = delay(Duration::from_millis(5)));
+        slow.park(flight);
+        slow.thaw();
+        assert_eq!(two.read()[14..], *b"held back");
     }
 }
 

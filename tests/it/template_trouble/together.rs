@@ -137,23 +137,30 @@ fn a_maker_that_is_killed_leaves_nothing_that_is_used() {
     assert_eq!(case.templates().len(), 2, "{:?}", case.templates());
 }
 
+/// The run script shows it, or QEMU says it once the machine has booted.
 #[test]
 fn one_machine_that_can_not_be_cloned_has_both_booted_with_one_line() {
-    let case = Case::fake();
-    // The fake guest takes any option.
-    let line = "-m 64 -nographic -virtfs local,path=/tmp,mount_tag=x,security_model=none";
-    let script = format!(
-        "exec {} {line} -append \"console=ttyS0 $QEMU_KERNEL_PARAMS\" $QEMU_OPTS\n",
-        nixvm_fake_guest::binary().display()
-    );
-    let shares = crate::run_script::RunScript::new(&script);
-    let path = shares.path().display().to_string();
-    let said = ran(&case, &[("SECOND", &path)]);
-    let [note] = notes(&said)[..] else { panic!("{said:#?}") };
-    assert!(note.starts_with("one and two boot cold: two: it shares folders with the host by 9p"), "{note}");
-    // The step runs on the machines that are booted.
-    assert_eq!((count(&said, "login prompt"), count(&said, "in the step")), (2, 1), "{said:#?}");
-    assert_eq!((started(&said), case.templates().len()), (2, 0));
+    let share = "-virtfs local,path=/tmp,mount_tag=x,security_model=none";
+    for (shown, boots) in [("\\\n  ", [2, 2]), ("", [4, 2])] {
+        let case = Case::fake();
+        let script = format!(
+            "exec {} -m 64 -nographic {shown}{share} -append \"console=ttyS0 $QEMU_KERNEL_PARAMS\" $QEMU_OPTS\n",
+            nixvm_fake_guest::binary().display()
+        );
+        let shares = crate::run_script::RunScript::new(&script);
+        let path = shares.path().display().to_string();
+        for boots in boots {
+            let said = ran(&case, &[("SECOND", &path)]);
+            let [note] = notes(&said)[..] else { panic!("{said:#?}") };
+            assert!(
+                note.starts_with("one and two boot cold: two: it shares folders with the host by 9p"),
+                "{note}"
+            );
+            // The step runs on the machines that are booted.
+            assert_eq!((count(&said, "login prompt"), count(&said, "in the step")), (boots, 1), "{said:#?}");
+            assert_eq!(started(&said), boots, "{said:#?}");
+        }
+    }
 }
 
 #[test]
