@@ -21,8 +21,8 @@ use rustix::net::{
 use super::capture::Capture;
 use super::dhcp::Server;
 use super::forwarding::Forwarding;
-use super::links::Links;
 use super::frozen::InFlight;
+use super::links::Links;
 use super::vde::{Control, Folder, Said, SocketFile};
 use super::{CountedLink, Counts, Faults, FaultyLink, Key, Lease, Seed, VlanId};
 use crate::{Error, Result};
