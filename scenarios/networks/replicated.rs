@@ -6,14 +6,13 @@ use nixvm_test::prelude::*;
 const DATA: &str = "/var/lib/postgresql/15";
 
 /// The primary acknowledges what another node has: nothing is lost.
-#[scenario(configuration = "node.nix", from = logged_in("alice", "test"), timeout = "10m")]
+#[scenario(configuration = "node.nix", from = cluster, timeout = "10m")]
 async fn a_synchronous_replica_keeps_what_was_acknowledged(
-    mut one: Machine,
-    mut three: Machine,
-    mut two: Machine,
+    one: Machine,
+    two: Machine,
+    three: Machine,
     network: Network,
 ) -> Result {
-    cluster(&mut one, &mut three, &mut two).await?;
     for node in [&one, &three, &two] {
         sql(node, "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'").await?;
         sql(node, "SELECT pg_reload_conf()").await?;
@@ -22,22 +21,22 @@ async fn a_synchronous_replica_keeps_what_was_acknowledged(
 }
 
 /// The primary acknowledges what it alone has, and that is lost. The same check finds it.
-#[scenario(configuration = "node.nix", from = logged_in("alice", "test"), timeout = "10m")]
+#[scenario(configuration = "node.nix", from = cluster, timeout = "10m")]
 async fn an_asynchronous_replica_loses_what_was_acknowledged(
-    mut one: Machine,
-    mut three: Machine,
-    mut two: Machine,
+    one: Machine,
+    two: Machine,
+    three: Machine,
     network: Network,
 ) -> Result {
-    cluster(&mut one, &mut three, &mut two).await?;
     let broken = what_was_acknowledged_is_kept(&one, [&two, &three], &network).await.unwrap_err();
     assert!(broken.to_string().contains("lost what was acknowledged: [\"cut off\"]"), "{broken}");
     Ok(())
 }
 
 /// `two` and `three` follow `one`.
-async fn cluster(one: &mut Machine, three: &mut Machine, two: &mut Machine) -> Result {
-    for node in [&*one, three, two] {
+#[checkpoint(from = logged_in("alice", "test"))]
+async fn cluster(one: &mut Machine, two: &mut Machine, three: &mut Machine) -> Result {
+    for node in [&*one, two, three] {
         node.wait_for_unit("postgresql").await?;
     }
     sql(one, "CREATE TABLE notes (text text)").await?;
