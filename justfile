@@ -91,6 +91,12 @@ test-flaky rounds="20": test-tools
     NIXVM_CACHE_DIR={{ quote(cache) }} tests/beside-vms.sh 2 cargo nextest run --workspace --all-features --profile quick \
         --stress-count {{ rounds }} --test-threads $((3 * $(nproc)))
 
+# Looks for flaky clones of several machines: starts them again and again beside two VMs that have booted.
+test-cluster rounds="20":
+    cargo build --all-features
+    NIXVM_CACHE_DIR={{ quote(cache) }} tests/beside-vms.sh 2 sh -c 'for round in $(seq {{ rounds }}); do \
+        target/debug/nixvm-test scenarios/networks/cluster.rs -- a_connection_goes_on || exit; done'
+
 # Tests `nixvm-test editor` with the real rust-analyzer, which rustup gets if it is missing: a minute.
 test-editor:
     #!/usr/bin/env bash

@@ -27,6 +27,20 @@ pub fn system(vm: BuiltVm, name: &str, source: &str) -> crate::machine::System {
     crate::machine::System::of(vm, name, source.to_owned())
 }
 
+/// Returns the options of machines of one VM that are on one network, as those of a scenario are.
+#[cfg(feature = "cli")]
+pub fn networked(
+    vm: &BuiltVm,
+    names: &[&str],
+    events: &Events,
+) -> crate::Result<Vec<crate::machine::MachineOptions>> {
+    let networks = crate::scenario::Topology::by_hand(names, &vec![vm; names.len()], events)?;
+    let options = names.iter().zip(networks).map(|(name, networks)| {
+        crate::machine::MachineOptions::new(*name).events(events.clone()).networks(Some(networks))
+    });
+    Ok(options.collect())
+}
+
 pub mod qemu {
     pub use crate::qemu::{Accelerator, Disk, Launch, Qemu, RunDirectory};
 

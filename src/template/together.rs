@@ -90,7 +90,10 @@ impl Together {
     }
 
     /// Boots machines and takes them to this moment without a template.
-    pub(crate) async fn boot_cold(&self, members: Vec<Member>) -> Result<Vec<Machine>> {
+    ///
+    /// # Errors
+    /// Those of [`Machine::boot`], and the error of a checkpoint.
+    pub async fn boot_cold(&self, members: Vec<Member>) -> Result<Vec<Machine>> {
         let (mut way, mut first) = (vec![self], &self.from);
         while let Before::Together(before) = first {
             way.push(before);

@@ -6,6 +6,7 @@ mod against;
 mod alone;
 mod attach;
 mod attach_foreign;
+mod checkpoints;
 mod checks;
 mod compiling;
 mod config;
