@@ -27,15 +27,15 @@ let
   named = options.networking.hostName.highestPrio < 1500;
 
   # Prints /etc/hosts of a system, without the host name that NixOS gives to a configuration that sets none: another machine
-  # can have that name.
+  # can have that name. The last line may lack its end (networking.extraHosts), which `$a\` adds.
   hosts =
     let
       host = networking.hostName;
       names = lib.optional (networking.domain != null) "${host}.${toString networking.domain}" ++ [ host ];
       remove = name: "s/ ${builtins.replaceStrings [ "." ] [ "\\." ] name}( |$)/\\1/; ";
     in
-    if named || host == "" then ''cat "$system/etc/hosts"''
-    else "sed -E '/^(127\\.0\\.0\\.2|::1) /{ ${lib.concatMapStrings remove names}/ /!d }' \"$system/etc/hosts\"";
+    if named || host == "" then "sed '$a\\' \"$system/etc/hosts\""
+    else "sed -E -e '/^(127\\.0\\.0\\.2|::1) /{ ${lib.concatMapStrings remove names}/ /!d }' -e '$a\\' \"$system/etc/hosts\"";
 
   # --- What the configuration says about its cards.
 

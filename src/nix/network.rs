@@ -299,6 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn a_last_line_of_the_configuration_s_hosts_without_an_end_stays_a_line() {
+        for (configuration, next) in
+            [("{ }", "127.0.0.2 client"), (r#"{ networking.hostName = "web"; }"#, "192.168.1.1 client")]
+        {
+            let machine = Fake::new(configuration);
+            machine.write("system/etc/hosts", "127.0.0.1 localhost\n10.0.0.1 other");
+            assert_eq!(machine.read(TEXT), "");
+            let hosts = machine.file("etc/hosts");
+            assert!(hosts.starts_with(&format!("127.0.0.1 localhost\n10.0.0.1 other\n{next}\n")), "{hosts}");
+        }
+    }
+
+    #[test]
     fn a_machine_without_a_text_is_as_its_configuration_has_it() {
         let machine = Fake::new("{ }");
         let output = machine.run("read");
