@@ -20,7 +20,7 @@ machines := threads
 cache := justfile_directory() / "target/tmp/cache"
 
 # The tests of properties, by a part of their names.
-properties := "escape:: text::tests dbus:: frame:: report::ci secrets:: screen:: allowed:: frames:: matching:: oracle::generated network::tests::properties network::tests::dhcp"
+properties := "escape:: text::tests dbus:: frame:: report::ci secrets:: screen:: allowed:: frames:: matching:: oracle::generated network::tests::properties network::tests::dhcp network::capture hardware::packet::"
 
 # Not a crate of the workspace: build.rs compiles it.
 guest_helper := "src/channel/guest/helper/main.rs"

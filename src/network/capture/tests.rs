@@ -187,6 +187,8 @@ fn packets_are_read_in_pages_and_in_order_over_all_vlans() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn the_first_and_the_last_packets_are_kept_within_the_bounds(
         size in 0..20_000_usize,

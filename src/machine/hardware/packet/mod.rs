@@ -130,7 +130,8 @@ impl Packet {
         self.bytes().get(self.decoded.payload.clone()).unwrap_or_default()
     }
 
-    /// Returns whether these bytes are anywhere in the frame. Bytes that two packets share are not found.
+    /// Returns whether these bytes are anywhere in the frame. A text that is split over two packets is not found, nor one that
+    /// is encoded: the password of HTTP's basic authentication is in base64.
     ///
     /// ```no_run
     /// # use nixvm_test::prelude::*;

@@ -194,6 +194,8 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_bytes_are_decoded_and_shown_in_neutral_characters(frame in frames()) {
         let packet = packet(&frame);
