@@ -119,37 +119,71 @@ impl Forwarding {
             state.counts.refused += 1;
             return;
         }
-        let from = self.links.name(state.end);
-        frozen.hold(Held { port: Some(port), from, to: None, vlan, bytes: bytes.into() });
+        let (end, frame) = (state.end, Frame::from(bytes));
+        let held =
+            Held { port: Some(port), from: Some(self.links.name(end)), to: None, vlan, bytes: frame.clone() };
+        if !frozen.hold(held) {
+            state.counts.received.add(bytes.len());
+            state.counts.dropped.add(bytes.len());
+            let packet = self.capture.add_to_nobody(vlan, end, &frame);
+            self.capture.lost(packet, "all machines are stopped to be saved, and too many frames wait");
+        }
+    }
+
+    /// Returns the frames that wait for machines which do not read.
+    pub(super) fn queued(&self) -> Vec<Held> {
+        let mut ports: Vec<(&Key, &Port)> = self.ports.iter().collect();
+        ports.sort_unstable_by_key(|(key, _)| **key);
+        let queued = ports.into_iter().filter_map(|(_, port)| Some((port, port.vlan?)));
+        let held = queued.flat_map(|(port, vlan)| {
+            let to = self.links.name(port.end);
+            port.queue.frames().map(move |frame| Held {
+                port: None,
+                from: None,
+                to: Some(to.clone()),
+                vlan,
+                bytes: frame.clone(),
+            })
+        });
+        held.collect()
     }
 
     /// Returns the frames that faults hold back.
-    pub(super) fn held_back(&self) -> impl Iterator<Item = Held> {
-        self.links.held_back().map(|sent| Held {
+    pub(super) fn held_back(&self) -> Vec<Held> {
+        let held = self.links.held_back().into_iter().map(|sent| Held {
             port: None,
-            from: self.links.name(sent.link.from),
+            from: Some(self.links.name(sent.link.from)),
             to: Some(self.links.name(sent.link.to)),
             vlan: sent.link.vlan,
             bytes: sent.frame.clone(),
-        })
+        });
+        held.collect()
     }
 
     /// Forwards a frame that was held. It is lost if a machine is not there any more.
     pub(super) fn forward(&mut self, held: &Held, now: Instant) {
-        let Some(vlan) = self.vlans.get(&held.vlan) else { return };
-        let same = held.port.filter(|port| vlan.ports.contains(port));
-        let Some(from) = same.or_else(|| self.port_of(vlan, &held.from)) else { return };
-        let Some(to) = &held.to else { return self.receive(from, &held.bytes, now) };
-        if let Some(to) = self.port_of(vlan, to) {
-            self.send_on(held.vlan, from, to, held.bytes.clone(), now);
+        let Held { port, from, to, vlan, bytes } = held;
+        let same = port.filter(|port| self.ports.get(port).is_some_and(|its| its.vlan == Some(*vlan)));
+        let sender = same.or_else(|| self.port_of(*vlan, from.as_deref()?));
+        let receiver = to.as_deref().map(|to| self.port_of(*vlan, to));
+        match (sender, receiver, from) {
+            (Some(from), None, _) => self.receive(from, bytes, now),
+            (Some(from), Some(Some(to)), _) => self.send_on(*vlan, from, to, bytes.clone(), now),
+            // It had passed its link.
+            (None, Some(Some(to)), None) => _ = self.deliver(to, bytes.clone()),
+            (_, _, from) => {
+                let from = self.links.end(from.as_deref().unwrap_or_default());
+                let packet = self.capture.add_to_nobody(*vlan, from, bytes);
+                self.capture.lost(packet, "its sender or its receiver is gone");
+            }
         }
     }
 
     /// Returns the last port of a machine on a VLAN.
-    fn port_of(&self, vlan: &Vlan, name: &str) -> Option<Key> {
+    fn port_of(&self, vlan: VlanId, name: &str) -> Option<Key> {
         let is_its =
             |port: &&Key| self.ports.get(port).is_some_and(|port| *self.links.name(port.end) == *name);
-        vlan.ports.iter().rev().find(is_its).copied()
+        self.vlans.get(&vlan)?.ports.iter().rev().find(is_its).copied()
     }
 
     /// Sends a frame on the link from one port to another. Each frame passes here once for each port that it is for.
@@ -184,11 +218,11 @@ impl Forwarding {
         self.links.count(link, length, is_delivered);
     }
 
-    /// Takes a frame to the queue of a port. False if it is lost, because the queue is full.
+    /// Takes a frame to the queue of a port. False if it is lost: the queue is full, or the other end is gone.
     fn deliver(&mut self, to: Key, frame: Frame) -> bool {
         let Some(port) = self.ports.get_mut(&to) else { return false };
         let length = frame.len();
-        if !port.queue.push(frame) {
+        if port.vlan.is_none() || !port.queue.push(frame) {
             port.counts.dropped.add(length);
             return false;
         }
@@ -203,22 +237,32 @@ impl Forwarding {
         &mut self,
         (vlan, from, to): (VlanId, &str, &str),
         change: impl FnOnce(&mut Faults),
+        now: Instant,
     ) {
         let link = Link { vlan, from: self.links.end(from), to: self.links.end(to) };
-        for sent in self.links.change(link, change, &mut self.capture) {
+        self.change_link(link, change, now);
+    }
+
+    fn change_link(&mut self, link: Link, change: impl FnOnce(&mut Faults), now: Instant) {
+        for sent in self.links.change(link, change, now, &mut self.capture) {
             self.arrive(sent);
         }
+        self.arrive_by(now);
     }
 
     /// Ends all faults on these VLANs, or on all.
-    pub(super) fn heal(&mut self, vlan: Option<VlanId>) {
+    pub(super) fn heal(&mut self, vlan: Option<VlanId>, now: Instant) {
         for (link, _) in self.links.faulty() {
             if vlan.is_none_or(|vlan| vlan == link.vlan) {
-                for sent in self.links.change(link, |faults| *faults = Faults::default(), &mut self.capture) {
-                    self.arrive(sent);
-                }
+                self.change_link(link, |faults| *faults = Faults::default(), now);
             }
         }
+    }
+
+    /// Begins to count and to tell of packets anew: what passed so far was before the scenario.
+    pub(super) fn begin(&mut self) {
+        self.links.begin();
+        self.capture.begin();
     }
 
     /// Returns the links that have faults.

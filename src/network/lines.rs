@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{
@@ -31,8 +32,9 @@ use crate::{Error, Result};
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 128 << 10;
 
-/// How many such batches are read of a program that has ended: at least what the kernel keeps of it.
-const LAST: usize = 8;
+/// How many such batches are read of a program that has ended, or for a caller who asks what was sent: more than the
+/// kernel keeps, so that a machine that floods its VLAN ends neither.
+const LAST: usize = 64;
 
 /// How much the kernel keeps for a machine, in bytes with its own overhead, if the host allows it.
 const BUFFER: usize = 1 << 20;
@@ -164,14 +166,15 @@ impl Lines {
     }
 
     pub(super) fn change_faults(&mut self, links: &[(VlanId, &str, &str)], change: &dyn Fn(&mut Faults)) {
+        let now = Instant::now();
         for link in links {
-            self.forwarding.change(*link, change);
+            self.forwarding.change(*link, change, now);
         }
         self.send_waiting();
     }
 
     pub(super) fn heal(&mut self, vlan: Option<VlanId>) {
-        self.forwarding.heal(vlan);
+        self.forwarding.heal(vlan, Instant::now());
         self.send_waiting();
     }
 
@@ -196,8 +199,29 @@ impl Lines {
         }
     }
 
+    /// Begins to count and to tell of packets anew.
+    pub(super) fn begin(&mut self) {
+        self.forwarding.begin();
+    }
+
     pub(super) fn capture(&mut self) -> (&mut Capture, &Links) {
         self.forwarding.capture()
+    }
+
+    /// Reads what machines have sent so far.
+    pub(super) fn read_all(&mut self, buffer: &mut [u8]) {
+        let ports: Vec<Key> = self.lines.keys().copied().collect();
+        for port in ports {
+            let Some(has_ended) = self.lines.get(&port).and_then(|line| has_ended(&line.socket)) else {
+                continue;
+            };
+            for _ in 0..LAST {
+                if !self.readable(port, has_ended, buffer) {
+                    break;
+                }
+            }
+        }
+        self.send_waiting();
     }
 
     /// Holds what machines send from now on. What is queued for machines still goes out.
@@ -216,13 +240,12 @@ impl Lines {
     /// Returns the frames in flight of a frozen switch, whose machines are stopped: what they have sent is read first.
     /// `buffer` is longer than the longest frame.
     pub(super) fn in_flight(&mut self, buffer: &mut [u8]) -> InFlight {
-        let ports: Vec<Key> = self.lines.keys().copied().collect();
-        for port in ports {
-            (0..LAST).for_each(|_| self.readable(port, false, buffer));
-        }
+        self.read_all(buffer);
         let mut flight = InFlight::default();
         // These were sent before.
-        self.forwarding.held_back().for_each(|held| flight.hold(held));
+        for held in self.forwarding.queued().into_iter().chain(self.forwarding.held_back()) {
+            flight.hold(held);
+        }
         if let Some(frozen) = &self.frozen {
             flight.extend(frozen);
         }
@@ -315,14 +338,14 @@ impl Lines {
         self.send_waiting();
     }
 
-    /// Reads the frames of a machine, but not too many of them.
-    fn readable(&mut self, port: Key, hung_up: bool, buffer: &mut [u8]) {
-        let Some(line) = self.lines.get(&port) else { return };
-        let (now, mut bytes) = (Instant::now(), 0);
-        for _ in 0..BATCH {
+    /// Reads the frames of a machine, but not too many of them. Returns whether there may be more.
+    fn readable(&mut self, port: Key, hung_up: bool, buffer: &mut [u8]) -> bool {
+        let Some(line) = self.lines.get(&port) else { return false };
+        let (now, mut bytes, mut read) = (Instant::now(), 0, 0);
+        while read < BATCH {
             match recv(&line.socket, &mut *buffer, RecvFlags::DONTWAIT) {
                 // A message may be empty, and an end looks like one.
-                Ok((0, _)) if hung_up => return self.hang_up(port),
+                Ok((0, _)) if hung_up => break,
                 Ok((length, _)) => {
                     match &mut self.frozen {
                         None => self.forwarding.receive(port, &buffer[..length], now),
@@ -330,16 +353,21 @@ impl Lines {
                     }
                     bytes += length;
                     if bytes >= BATCH_BYTES {
-                        return;
+                        return true;
                     }
                 }
-                Err(Errno::AGAIN) if hung_up => return self.hang_up(port),
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) if !hung_up => return false,
                 // The other end was closed before it had read everything. What it sent before that is still there.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
-                Err(_) => return self.hang_up(port),
+                Err(_) => break,
             }
+            read += 1;
         }
+        if read == BATCH {
+            return true;
+        }
+        self.hang_up(port);
+        false
     }
 
     /// Sends what has waited for a machine that takes frames again.
@@ -441,7 +469,8 @@ impl Lines {
         if !kept {
             // What the program sent at last.
             if let Some(port) = self.controls.get(&key).and_then(|control| control.port) {
-                (0..LAST).for_each(|_| self.readable(port, false, buffer));
+                // `any` ends with the first batch that is not full.
+                let _ = (0..LAST).any(|_| !self.readable(port, false, buffer));
             }
             self.end_control(key);
         }
@@ -469,6 +498,15 @@ impl Lines {
         }
         self.unplug(port);
     }
+}
+
+/// Returns whether the other end of a socket is gone, if there is something to read. `None` if there is nothing.
+fn has_ended(socket: &OwnedFd) -> Option<bool> {
+    let mut polled = [PollFd::new(socket, PollFlags::IN)];
+    // It waits for nothing, so the worst is a signal. The frames are read when the thread gets to them.
+    poll(&mut polled, Some(&Timespec::default())).ok().filter(|ready| *ready > 0)?;
+    let [polled] = polled;
+    Some(polled.revents().contains(PollFlags::HUP))
 }
 
 /// Returns how much of what was sent on a socket the other end has not read, in bytes with the kernel's overhead.

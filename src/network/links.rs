@@ -25,11 +25,11 @@ const BUFFER: Duration = Duration::from_secs(1);
 const OVERTAKEN: Duration = Duration::from_millis(100);
 
 /// A name that ports have, as a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct End(u32);
 
 /// The way of frames from one end to another on a VLAN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Link {
     pub(super) vlan: VlanId,
     pub(super) from: End,
@@ -222,8 +222,18 @@ impl Links {
 
     /// Returns the frames that faults hold back: those that are held, and those that are under way, in the order in which
     /// they arrive.
-    pub(super) fn held_back(&self) -> impl Iterator<Item = &Sent> {
-        self.states.values().flat_map(|state| &state.held).chain(self.under_way.all())
+    pub(super) fn held_back(&self) -> Vec<&Sent> {
+        let mut held: Vec<(&Link, &State)> =
+            self.states.iter().filter(|(_, state)| !state.held.is_empty()).collect();
+        held.sort_unstable_by_key(|(link, _)| **link);
+        held.into_iter().flat_map(|(_, state)| &state.held).chain(self.under_way.all()).collect()
+    }
+
+    /// Begins to count anew. The faults stay.
+    pub(super) fn begin(&mut self) {
+        for state in self.states.values_mut() {
+            (state.number, state.counts) = (0, LinkCounts::default());
+        }
     }
 
     /// Counts a frame that has arrived: whether the machine was given it.
@@ -235,18 +245,23 @@ impl Links {
         }
     }
 
-    /// Changes the faults of a link. Returns frames that were held and arrive now.
+    /// Changes the faults of a link. Returns frames that were held and arrive now. Frames under way arrive sooner if that is
+    /// what the new faults mean.
     pub(super) fn change(
         &mut self,
         link: Link,
         change: impl FnOnce(&mut Faults),
+        now: Instant,
         capture: &mut Capture,
     ) -> VecDeque<Sent> {
         let state = self.state(link);
+        let before = state.faults;
         change(&mut state.faults);
-        if state.faults.is_cut {
+        let after = state.faults;
+        if after.is_cut {
             let held = std::mem::take(&mut state.held);
-            let lost: Vec<Sent> = held.into_iter().chain(self.under_way.remove(link)).collect();
+            let under_way = self.under_way.remove(link).into_values();
+            let lost: Vec<Sent> = held.into_iter().chain(under_way).collect();
             let state = self.state(link);
             for sent in lost {
                 state.waiting.remove(sent.frame.len());
@@ -254,16 +269,40 @@ impl Links {
                 capture.lost(sent.packet, "partition");
             }
         }
-        let state = self.state(link);
-        if state.faults.rate.is_none() {
-            state.free = None;
+        let is_faster = after.rate.is_none_or(|rate| before.rate.is_some_and(|before| before < rate));
+        if (is_faster && after.rate != before.rate) || after.latency.most < before.latency.most {
+            self.hasten(link, before.latency.most.saturating_sub(after.latency.most), is_faster, now);
         }
+        let state = self.state(link);
         if state.faults.is_held {
             return VecDeque::new();
         }
         let released = std::mem::take(&mut state.held);
         released.iter().for_each(|sent| state.waiting.remove(sent.frame.len()));
         released
+    }
+
+    /// Lets frames that are under way arrive sooner, in their order: by this time, and as the present rate allows if that
+    /// `is_faster` than before.
+    fn hasten(&mut self, link: Link, by: Duration, is_faster: bool, now: Instant) {
+        let frames = self.under_way.remove(link);
+        let state = self.state(link);
+        // Those that were to arrive behind another one keep the place that they have.
+        state.aside.clear();
+        state.last = None;
+        if is_faster {
+            state.free = None;
+        }
+        for ((due, _), sent) in frames {
+            let state = self.state(link);
+            let mut due = due.checked_sub(by).unwrap_or(now).max(now);
+            if is_faster {
+                due = due.min(state.occupied(sent.frame.len(), now) + state.faults.latency.most);
+            }
+            let due = due.max(state.last.unwrap_or(now));
+            state.last = Some(due);
+            self.under_way.add(due, sent);
+        }
     }
 
     /// Returns the links that have faults, sorted.
@@ -299,16 +338,19 @@ impl Links {
 impl State {
     /// When a frame has passed that was sent now, if the link has a rate. None if it does not wait for that.
     fn passed(&mut self, length: usize, now: Instant) -> Option<Instant> {
-        let Some(rate) = self.faults.rate else { return Some(now) };
+        let has_room = |free: Instant| free.saturating_duration_since(now) <= BUFFER;
+        (self.faults.rate.is_none() || self.free.is_none_or(has_room)).then(|| self.occupied(length, now))
+    }
+
+    /// Returns when a frame has passed behind those that wait before it.
+    fn occupied(&mut self, length: usize, now: Instant) -> Instant {
+        let Some(rate) = self.faults.rate else { return now };
         let begins = self.free.map_or(now, |free| free.max(now));
-        if begins.saturating_duration_since(now) > BUFFER {
-            return None;
-        }
         // A frame has less than 2^20 bits: the product fits, and the time is at most 2^20 s.
         let nanos = 8 * length as u64 * 1_000_000_000 / rate;
         let ends = begins + Duration::from_nanos(nanos);
         self.free = Some(ends);
-        Some(ends)
+        ends
     }
 }
 

@@ -215,6 +215,11 @@ impl Switch {
         Ok(VdeFolder { shared: self.shared.clone(), key, folder })
     }
 
+    /// Counts frames of links, and tells of packets, from now on: what passed so far was before the scenario.
+    pub fn begin(&self) {
+        self.shared.begin();
+    }
+
     /// Changes the faults of links: of each VLAN, from the first machine to the second one. They change at one moment, and
     /// stay when a machine gets another port. Frames that are lost by a change, or that were held and are released by it,
     /// are so when this returns.

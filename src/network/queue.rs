@@ -29,6 +29,11 @@ impl Queue {
         true
     }
 
+    /// The frames in their order.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.frames.iter()
+    }
+
     /// The frame that is next.
     pub(super) fn first(&self) -> Option<&Frame> {
         self.frames.front()

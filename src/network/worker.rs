@@ -63,6 +63,15 @@ impl Shared {
         lock(&self.lines)
     }
 
+    /// Locks the lines for a caller who asks what was sent: the thread may not have read it yet.
+    fn lines_with_all_read(&self) -> MutexGuard<'_, Lines> {
+        let mut lines = self.lines();
+        lines.read_all(&mut vec![0; frame::LONGEST + 1]);
+        // A frame that was read may arrive later, and the thread has to wait for that.
+        self.wake();
+        lines
+    }
+
     /// Locks the lines for the thread, after the callers that wait for them.
     fn lines_after_callers(&self) -> MutexGuard<'_, Lines> {
         drop(lock(&self.turn));
@@ -82,15 +91,18 @@ impl Shared {
     }
 
     pub(super) fn counts(&self, port: Key) -> Counts {
-        self.lines().counts(port)
+        self.lines_with_all_read().counts(port)
     }
 
     pub(super) fn change_faults(&self, links: &[(VlanId, &str, &str)], change: &dyn Fn(&mut Faults)) {
         self.lines().change_faults(links, change);
+        // A frame may arrive sooner now.
+        self.wake();
     }
 
     pub(super) fn heal(&self, vlan: Option<VlanId>) {
         self.lines().heal(vlan);
+        self.wake();
     }
 
     pub(super) fn faults(&self) -> Vec<FaultyLink> {
@@ -98,13 +110,17 @@ impl Shared {
     }
 
     pub(super) fn link_counts(&self) -> Vec<CountedLink> {
-        self.lines().link_counts()
+        self.lines_with_all_read().link_counts()
     }
 
     pub(super) fn with_capture<T>(&self, use_it: impl FnOnce(&mut Capture, &Links) -> T) -> T {
-        let mut lines = self.lines();
+        let mut lines = self.lines_with_all_read();
         let (capture, links) = lines.capture();
         use_it(capture, links)
+    }
+
+    pub(super) fn begin(&self) {
+        self.lines_with_all_read().begin();
     }
 
     pub(super) fn freeze(&self) {

@@ -250,6 +250,7 @@ impl Run<'_> {
         prepare_next(self.suite, &built);
         if let Some(network) = &network {
             machines.iter().for_each(|place| network.add(&place.machine));
+            network.begin();
         }
         Ok(Ready { machines, systems: Vec::new(), network, permit })
     }

@@ -59,7 +59,8 @@ impl Network {
     /// # async fn example(server: Machine, client: Machine, network: Network) -> Result {
     /// network.set_loss(&server, &client, 0.1)?;
     /// client.succeed("curl -f http://server/").await?;
-    /// assert!(network.counts(&server, &client).await?.dropped > 0);
+    /// let counts = network.counts(&server, &client).await?;
+    /// assert_eq!(counts.sent, counts.delivered + counts.dropped);
     /// # Ok(()) }
     /// ```
     #[tracked]
@@ -79,7 +80,8 @@ impl Network {
             }
             Ok(sum)
         };
-        from.life().answer_of_qemu(&format!("count the frames to {}", to.name()), count).await
+        let question = format!("count the frames to {}{}", to.name(), self.limited_to());
+        from.life().answer_of_qemu(&question, count).await
     }
 
     /// Reports what passed each link, when the scenario is over.

@@ -63,7 +63,7 @@ impl Network {
     /// Returns this network, limited to one VLAN: faults and counts are about it alone.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for VLAN 0.
+    /// [`ErrorKind::Usage`] when no machine has a card on that VLAN.
     ///
     /// ```no_run
     /// # use nixvm_test::prelude::*;
@@ -73,8 +73,19 @@ impl Network {
     /// ```
     #[track_caller]
     pub fn on(&self, vlan: u8) -> Result<Self> {
-        let vlan = called(crate::machine::networks::vlan(vlan))?;
-        Ok(Self { vlan: Some(vlan), ..self.clone() })
+        let limited = || {
+            let vlan = crate::machine::networks::vlan(vlan)?;
+            let machines = self.machines();
+            let cards = machines.iter().flat_map(|machine| machine.networks().map(|its| &its.cards[..]));
+            let vlans: BTreeSet<u8> = cards.flatten().map(|card| card.vlan.get()).collect();
+            if !vlans.contains(&vlan.get()) {
+                let summary = format!("no machine of the network has a card on VLAN {}", vlan.get());
+                let vlans = vlans.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+                return Err(Error::new(ErrorKind::Usage, summary).section("the VLANs of the network", vlans));
+            }
+            Ok(Self { vlan: Some(vlan), ..self.clone() })
+        };
+        called(limited())
     }
 
     /// Returns this network, limited to one direction: faults are about what the first machines send to the second ones.
@@ -267,7 +278,7 @@ impl Network {
     }
 
     /// Returns the faults that are there now, in words, one for each link that has some:
-    /// `one → two on VLAN 1: loss 10 %`.
+    /// `one → two on VLAN 1: loss 10 %`. A replay has none.
     pub fn faults(&self) -> Vec<String> {
         let faults = self.shared.switch.as_ref().map(|switch| switch.faults()).unwrap_or_default();
         let (mut lines, more) = in_words(&faults);
@@ -335,7 +346,7 @@ impl Network {
         Ok(())
     }
 
-    fn limited_to(&self) -> String {
+    pub(super) fn limited_to(&self) -> String {
         self.vlan.map_or_else(String::new, |vlan| format!(" on VLAN {}", vlan.get()))
     }
 

@@ -65,11 +65,19 @@ impl Network {
             return found;
         }
         // What came at last is not told of as if it had been left out.
-        let Page { found, passed, .. } = watch.look()?;
-        if let Some(found) = found {
-            return Ok(found);
-        }
-        let looked = watch.looked;
+        let mut passed = None;
+        let looked = loop {
+            let page = watch.look()?;
+            if let Some(found) = page.found {
+                return Ok(found);
+            }
+            // What comes from now on is not waited for.
+            let passed = *passed.get_or_insert(page.passed);
+            if page.is_empty || watch.looked >= passed {
+                break watch.looked;
+            }
+        };
+        let passed = passed.unwrap_or_default();
         let summary =
             format!("timed out waiting for a packet: none of the {looked} that passed is the expected one");
         let last: String = watch.last.iter().map(|packet| format!("{packet}\n")).collect();

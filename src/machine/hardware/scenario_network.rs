@@ -73,6 +73,13 @@ impl Network {
         Self { shared: Arc::new(shared), vlan: None, is_oneway: false, speed: Speed::new(1.0) }
     }
 
+    /// Makes the scenario begin here: what passed the network so far is neither counted nor told.
+    pub(crate) fn begin(&self) {
+        if let Some(switch) = &self.shared.switch {
+            switch.begin();
+        }
+    }
+
     /// Sets how fast the machines are.
     pub(crate) fn at(self, speed: Speed) -> Self {
         Self { speed, ..self }

@@ -47,17 +47,41 @@ pub(super) struct KeptPackets {
     last: VecDeque<Kept>,
     last_bytes: usize,
     left_out: u64,
+    /// The number of the first packet of the scenario.
+    begun: u64,
+    /// How many packets there were since then.
+    passed_since: u64,
+    /// How many of those were left out.
+    left_out_since: u64,
 }
 
 impl KeptPackets {
     pub(super) fn new(size: usize) -> Self {
         let (first, last) = Default::default();
-        Self { size, first, first_bytes: 0, first_is_full: false, last, last_bytes: 0, left_out: 0 }
+        let (left_out, begun, passed_since, left_out_since) = Default::default();
+        Self {
+            size,
+            first,
+            first_bytes: 0,
+            first_is_full: false,
+            last,
+            last_bytes: 0,
+            left_out,
+            begun,
+            passed_since,
+            left_out_since,
+        }
+    }
+
+    /// Makes the scenario begin with the packet of this number.
+    pub(super) fn begin(&mut self, number: u64) {
+        (self.begun, self.passed_since, self.left_out_since) = (number, 0, 0);
     }
 
     /// Adds a packet. Its number is higher than those before.
     pub(super) fn add(&mut self, packet: Kept) {
         let room = packet.room();
+        self.passed_since += 1;
         self.first_is_full |= self.first_bytes + room > self.size;
         if self.first_is_full {
             self.last_bytes += room;
@@ -76,6 +100,7 @@ impl KeptPackets {
         {
             self.last_bytes -= oldest.room();
             self.left_out += 1;
+            self.left_out_since += u64::from(oldest.number >= self.begun);
         }
     }
 
@@ -113,14 +138,14 @@ impl KeptPackets {
         first.chain(last.map(|(at, packet)| (packet, if at == 0 { self.left_out } else { 0 })))
     }
 
-    /// How many packets there were.
-    pub(super) fn passed(&self) -> u64 {
-        (self.first.len() + self.last.len()) as u64 + self.left_out
+    /// How many packets there were, and how many of them are not kept.
+    pub(super) fn ever(&self) -> (u64, u64) {
+        ((self.first.len() + self.last.len()) as u64 + self.left_out, self.left_out)
     }
 
-    /// How many of them are not kept.
-    pub(super) fn left_out(&self) -> u64 {
-        self.left_out
+    /// The same of the packets since the scenario began.
+    pub(super) fn since_begun(&self) -> (u64, u64) {
+        (self.passed_since, self.left_out_since)
     }
 
     /// How many bytes the first packets take, and the last ones.

@@ -38,6 +38,15 @@ pub(super) struct PacketId {
 /// The number of a packet that is not kept.
 const NONE: u64 = u64::MAX;
 
+/// Which packets are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of {
+    /// Those of the scenario: of one VLAN, or of all.
+    Scenario(Option<VlanId>),
+    /// Those of a VLAN that are written to its file: also those of before the scenario.
+    File(VlanId),
+}
+
 /// The packets of a switch.
 #[derive(Debug, Default)]
 pub(super) struct Capture {
@@ -46,6 +55,8 @@ pub(super) struct Capture {
     vlans: BTreeMap<VlanId, KeptPackets>,
     /// The number of the next packet.
     next: u64,
+    /// The number of the first packet of the scenario.
+    begun: u64,
     /// Somebody waits for the next packet.
     is_awaited: bool,
     came: Arc<Notify>,
@@ -55,6 +66,12 @@ impl Capture {
     /// Keeps the packets from now on: of each VLAN the first `size` bytes, and the last ones.
     pub(super) fn start(&mut self, size: usize) {
         self.size = Some(size);
+    }
+
+    /// Makes the scenario begin here. Earlier packets are in the file, and are not told.
+    pub(super) fn begin(&mut self) {
+        self.begun = self.next;
+        self.vlans.values_mut().for_each(|packets| packets.begin(self.begun));
     }
 
     /// Adds a frame that is sent on a link.
@@ -101,12 +118,20 @@ impl Capture {
     }
 
     /// Returns the next packets from a number on, in their order, of one VLAN or of all. `None` if none is kept.
-    fn page(&mut self, links: &Links, only: Option<VlanId>, from: u64) -> Option<Packets> {
+    fn page(&mut self, links: &Links, of: Of, from: u64) -> Option<Packets> {
         self.size?;
+        let (only, from) = match of {
+            Of::Scenario(only) => (only, from.max(self.begun)),
+            Of::File(vlan) => (Some(vlan), from),
+        };
         let vlans = self.vlans.iter().filter(|(vlan, _)| only.is_none_or(|only| only == **vlan));
         let (mut packets, mut passed, mut left_out) = (Vec::new(), 0, 0);
         for (vlan, kept) in vlans {
-            (passed, left_out) = (passed + kept.passed(), left_out + kept.left_out());
+            let (its_passed, its_left_out) = match of {
+                Of::Scenario(_) => kept.since_begun(),
+                Of::File(_) => kept.ever(),
+            };
+            (passed, left_out) = (passed + its_passed, left_out + its_left_out);
             let next = kept.from(from).take(reading::PAGE);
             packets.extend(next.map(|(packet, left_out)| Captured::of(packet, *vlan, left_out, links)));
         }

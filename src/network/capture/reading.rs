@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 
 use super::kept::Kept;
-use super::pcapng;
+use super::{Of, pcapng};
 use crate::network::frame::Frame;
 use crate::network::links::Links;
 use crate::network::{Switch, VlanId};
@@ -83,17 +83,25 @@ impl Switch {
         self.shared.with_capture(|capture, _| capture.start(size));
     }
 
-    /// Returns some packets from a number on: of one VLAN, or of all. `None` if the switch captures nothing.
+    /// Returns some packets of the scenario from a number on: of one VLAN, or of all. `None` if the switch captures nothing.
     pub(crate) fn packets_from(&self, only: Option<VlanId>, number: u64) -> Option<Packets> {
-        self.shared.with_capture(|capture, links| capture.page(links, only, number))
+        self.page(Of::Scenario(only), number)
     }
 
-    /// Returns all packets so far: of one VLAN, or of all. `None` if the switch captures nothing.
+    fn page(&self, of: Of, number: u64) -> Option<Packets> {
+        self.shared.with_capture(|capture, links| capture.page(links, of, number))
+    }
+
+    /// Returns all packets of the scenario so far: of one VLAN, or of all. `None` if the switch captures nothing.
     pub(crate) fn packets(&self, only: Option<VlanId>) -> Option<Packets> {
+        self.all(Of::Scenario(only))
+    }
+
+    fn all(&self, of: Of) -> Option<Packets> {
         let end = self.shared.with_capture(|capture, _| capture.next);
-        let mut all = self.packets_from(only, 0)?;
+        let mut all = self.page(of, 0)?;
         while all.next < end {
-            let Packets { packets, next, passed, left_out } = self.packets_from(only, all.next)?;
+            let Packets { packets, next, passed, left_out } = self.page(of, all.next)?;
             all.packets.extend(packets);
             (all.next, all.passed, all.left_out) = (next, passed, left_out);
         }
@@ -110,11 +118,11 @@ impl Switch {
         self.shared.with_capture(|capture, _| capture.vlans())
     }
 
-    /// Writes the packets of a VLAN so far as a pcapng file.
+    /// Writes the packets of a VLAN so far, also those of before the scenario, as a pcapng file.
     ///
     /// # Errors
     /// Those of `out`.
     pub fn write_capture(&self, vlan: VlanId, out: &mut dyn io::Write) -> io::Result<()> {
-        pcapng::write(&self.packets(Some(vlan)).unwrap_or_default(), out)
+        pcapng::write(&self.all(Of::File(vlan)).unwrap_or_default(), out)
     }
 }

@@ -20,9 +20,9 @@ fn capturing(count: u64, size: usize) -> Forwarding {
 /// All packets of a switch.
 fn read(switch: &mut Forwarding, only: Option<VlanId>) -> Packets {
     let (capture, links) = switch.capture();
-    let mut all = capture.page(links, only, 0).unwrap();
+    let mut all = capture.page(links, Of::Scenario(only), 0).unwrap();
     loop {
-        let page = capture.page(links, only, all.next).unwrap();
+        let page = capture.page(links, Of::Scenario(only), all.next).unwrap();
         if page.packets.is_empty() {
             return all;
         }
@@ -67,7 +67,7 @@ fn a_switch_keeps_nothing_until_it_is_told_to() {
     let (mut switch, now) = (ports(2), Instant::now());
     switch.receive(Key(1), &frame(ALL, mac(1), b"before"), now);
     let (capture, links) = switch.capture();
-    assert!(capture.page(links, None, 0).is_none() && capture.vlans.is_empty());
+    assert!(capture.page(links, Of::Scenario(None), 0).is_none() && capture.vlans.is_empty());
     capture.start(1 << 20);
     switch.receive(Key(1), &frame(ALL, mac(1), b"after"), now);
     assert_eq!(read(&mut switch, None).packets[0].frame[14..], *b"after");
@@ -107,7 +107,7 @@ fn comments_are_joined_and_neutral_and_bounded_and_what_is_left_out_gets_none() 
         capture.comment(*id, "delayed by 20 ms");
         capture.lost(*id, "\x1b[31mred\nline");
     }
-    let all = capture.page(&links, None, 0).unwrap();
+    let all = capture.page(&links, Of::Scenario(None), 0).unwrap();
     assert_eq!((all.packets.len(), all.passed, all.left_out), (2, 3, 1));
     for packet in &all.packets {
         assert_eq!(packet.comment.as_deref(), Some("delayed by 20 ms; red line"));
@@ -118,7 +118,7 @@ fn comments_are_joined_and_neutral_and_bounded_and_what_is_left_out_gets_none() 
     }
     // A last packet whose comment grows beyond the room is left out.
     capture.comment(ids[2], &"long ".repeat(1000));
-    let all = capture.page(&links, None, 0).unwrap();
+    let all = capture.page(&links, Of::Scenario(None), 0).unwrap();
     assert_eq!((all.packets.len(), all.left_out), (1, 2));
     let comment = all.packets[0].comment.as_deref().unwrap();
     assert_eq!(comment.chars().count(), COMMENT);
@@ -143,7 +143,7 @@ fn what_faults_do_to_a_packet_is_its_comment() {
     ];
     for (change, comment, is_lost) in rows {
         let (mut switch, now) = (capturing(2, 1 << 20), Instant::now());
-        switch.change((vlan(1), "machine 1", "machine 2"), change);
+        switch.change((vlan(1), "machine 1", "machine 2"), change, Instant::now());
         let sent = frame(ALL, mac(1), b"payload");
         switch.receive(Key(1), &sent, now);
         let [packet] = &read(&mut switch, None).packets[..] else { panic!("one packet") };
@@ -157,9 +157,9 @@ fn what_faults_do_to_a_packet_is_its_comment() {
 fn a_packet_under_way_is_lost_when_its_link_is_cut() {
     let (mut switch, now) = (capturing(2, 1 << 20), Instant::now());
     let link = (vlan(1), "machine 1", "machine 2");
-    switch.change(link, |faults| faults.is_held = true);
+    switch.change(link, |faults| faults.is_held = true, Instant::now());
     switch.receive(Key(1), &frame(ALL, mac(1), b""), now);
-    switch.change(link, |faults| faults.is_cut = true);
+    switch.change(link, |faults| faults.is_cut = true, Instant::now());
     let all = read(&mut switch, None);
     assert_eq!(all.packets[0].comment.as_deref(), Some("held; partition"));
     assert!(all.packets[0].is_lost);

@@ -62,11 +62,10 @@ impl UnderWay {
     }
 
     /// Removes the frames of a link.
-    pub(in crate::network) fn remove(&mut self, link: Link) -> impl Iterator<Item = Sent> + use<> {
+    pub(in crate::network) fn remove(&mut self, link: Link) -> BTreeMap<Arrival, Sent> {
         let (of_link, others) =
             std::mem::take(&mut self.frames).into_iter().partition(|(_, sent)| sent.link == link);
         self.frames = others;
-        let of_link: BTreeMap<Arrival, Sent> = of_link;
-        of_link.into_values()
+        of_link
     }
 }

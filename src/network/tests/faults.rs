@@ -35,7 +35,7 @@ impl World {
 
     /// Changes the faults of the link from machine 1 to machine 2.
     fn change(&mut self, change: impl FnOnce(&mut Faults)) {
-        self.switch.change((vlan(1), "machine 1", "machine 2"), change);
+        self.switch.change((vlan(1), "machine 1", "machine 2"), change, self.now);
     }
 
     /// Machine 1 sends frames with the next numbers.
@@ -105,7 +105,7 @@ fn frames_that_are_held_arrive_in_their_order_once_they_are_released() {
     world.change(|faults| faults.is_held = true);
     world.wait(ms(5));
     world.change(|faults| faults.is_cut = true);
-    world.switch.heal(None);
+    world.switch.heal(None, world.now);
     world.wait(ms(500));
     assert_eq!(world.got(), [0_u32; 0]);
     assert_eq!((world.counts().held, world.counts().dropped.frames), (4, 1));
@@ -134,10 +134,53 @@ fn latency_delays_every_frame_and_keeps_their_order() {
     // The latency ends. A frame that comes then does not overtake those that are under way.
     world.change(|faults| *faults = Faults::default());
     world.send(1);
-    world.wait(ms(60));
     got.extend(world.got());
     assert_eq!(got, (0..401).collect::<Vec<_>>());
-    assert_eq!(world.counts().delayed, 401);
+    assert_eq!(world.counts().delayed, 400);
+}
+
+#[test]
+fn a_fault_that_ends_holds_up_no_frame_any_more() {
+    let hour = Latency { least: Duration::from_secs(3600), most: Duration::from_secs(3600) };
+    type Change = fn(&mut Faults);
+    let (slow, fast): (Change, Change) =
+        (|faults| faults.rate = NonZero::new(1000), |faults| faults.rate = NonZero::new(1_000_000_000));
+    let late = move |faults: &mut Faults| faults.latency = hour;
+    type Step<'a> = &'a dyn Fn(&mut Faults);
+    let ends: [(Step<'_>, Step<'_>); 4] = [
+        (&slow, &|faults| *faults = Faults::default()),
+        (&slow, &fast),
+        (&late, &|faults| *faults = Faults::default()),
+        (&late, &|faults| faults.latency = Latency { least: ms(1), most: ms(1) }),
+    ];
+    for (at, (begin, end)) in ends.into_iter().enumerate() {
+        let mut world = World::new(0);
+        world.change(|faults| begin(faults));
+        world.send(1);
+        world.wait(ms(10));
+        assert_eq!(world.got(), [0_u32; 0], "case {at}");
+        world.change(|faults| end(faults));
+        world.send(3);
+        world.wait(ms(1));
+        assert_eq!(world.got(), [0, 1, 2, 3], "case {at}");
+        assert_eq!(world.counts().dropped.frames, 0, "case {at}");
+    }
+    // A rate that gets slower keeps what was under way as it was.
+    let mut world = World::new(0);
+    world.change(|faults| faults.rate = NonZero::new(1_000_000));
+    world.send(5);
+    world.change(slow);
+    world.wait(ms(5));
+    assert_eq!(world.got(), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_scenario_begins_to_count_anew() {
+    let mut world = World::new(0);
+    world.send(5);
+    world.switch.begin();
+    world.send(1);
+    assert_eq!(world.counts().sent.frames, 1);
 }
 
 #[test]
@@ -182,7 +225,7 @@ fn the_nth_frame_of_a_link_has_the_same_fate_for_the_same_seed() {
 fn links_of_one_seed_have_fates_of_their_own() {
     let mut switch = ports(3);
     for to in ["machine 2", "machine 3"] {
-        switch.change((vlan(1), "machine 1", to), |faults| faults.loss = chance(0.5));
+        switch.change((vlan(1), "machine 1", to), |faults| faults.loss = chance(0.5), Instant::now());
     }
     let now = Instant::now();
     (0..100_u8).for_each(|number| switch.receive(Key(1), &frame(ALL, mac(1), &[number]), now));
@@ -296,9 +339,9 @@ fn faults_stay_when_a_machine_gets_another_port() {
     world.switch.add(Key(3), vlan(1), "machine 2");
     world.send(1);
     assert!(world.switch.sent(Key(3)).is_none());
-    world.switch.heal(Some(vlan(2)));
+    world.switch.heal(Some(vlan(2)), world.now);
     assert_eq!(world.switch.faulty().len(), 1);
-    world.switch.heal(Some(vlan(1)));
+    world.switch.heal(Some(vlan(1)), world.now);
     world.send(1);
     assert!(world.switch.sent(Key(3)).is_some());
 }
@@ -359,7 +402,7 @@ proptest! {
             world.wait(ms(wait));
             got.extend(world.got());
         }
-        world.switch.heal(None);
+        world.switch.heal(None, world.now);
         world.wait(Duration::from_secs(10_000));
         got.extend(world.got());
         let counts = world.counts();

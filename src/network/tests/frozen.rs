@@ -9,7 +9,13 @@ use crate::network::frozen::{Held, MOST_BYTES, MOST_FRAMES};
 use crate::network::{InFlight, Latency, Switch};
 
 fn held(byte: u8, length: usize) -> Held {
-    Held { port: None, from: "machine".into(), to: None, vlan: vlan(1), bytes: vec![byte; length].into() }
+    Held {
+        port: None,
+        from: Some("machine".into()),
+        to: None,
+        vlan: vlan(1),
+        bytes: vec![byte; length].into(),
+    }
 }
 
 fn drained(switch: &Switch) {
@@ -126,11 +132,56 @@ fn a_frame_whose_sender_is_gone_is_not_forwarded() {
 #[test]
 fn what_a_frozen_switch_holds_is_bounded_and_the_rest_is_counted() {
     let mut many = InFlight::default();
-    (0..MOST_FRAMES + 3).for_each(|_| many.hold(held(1, 60)));
+    (0..MOST_FRAMES + 3).for_each(|_| _ = many.hold(held(1, 60)));
     assert_eq!((many.len(), many.lost()), (MOST_FRAMES, 3));
     let mut large = InFlight::default();
-    (0..=MOST_BYTES / 65_536).for_each(|_| large.hold(held(1, 65_536)));
+    (0..=MOST_BYTES / 65_536).for_each(|_| _ = large.hold(held(1, 65_536)));
     assert_eq!((large.len(), large.lost()), (MOST_BYTES / 65_536, 1));
+}
+
+#[test]
+fn no_frame_of_a_frozen_switch_is_lost_without_a_word_and_no_vlan_takes_the_room_of_another() {
+    let switch = Switch::start().unwrap();
+    switch.capture(64 << 20);
+    let [one, _two] = ["one", "two"].map(|name| Machine::called(&switch, 1, name));
+    let [three, four] = ["three", "four"].map(|name| Machine::called(&switch, 2, name));
+    switch.freeze();
+    for number in 0..MOST_FRAMES as u64 + 500 {
+        one.send(&frame(ALL, mac(1), &number.to_le_bytes()));
+        if number % 100 == 0 {
+            switch.in_flight();
+        }
+    }
+    three.send(&frame(ALL, mac(3), b"on VLAN 2"));
+    assert_eq!(switch.in_flight().lost(), 500);
+    switch.thaw();
+    assert_eq!(four.read()[14..], *b"on VLAN 2");
+    let all = switch.packets(Some(vlan(1))).unwrap();
+    assert_eq!((all.passed, all.left_out), (MOST_FRAMES as u64 + 500, 0));
+    assert_eq!(all.packets.iter().filter(|packet| packet.to.is_none() && packet.is_lost).count(), 500);
+}
+
+#[test]
+fn what_waits_for_a_machine_that_does_not_read_is_in_flight() {
+    let switch = Switch::start().unwrap();
+    let [one, _two] = ["one", "two"].map(|name| Machine::called(&switch, 1, name));
+    for number in 0..3000_u32 {
+        one.send(&frame(ALL, mac(1), &number.to_le_bytes()));
+    }
+    one.has_sent(3000);
+    switch.freeze();
+    assert!(!switch.is_drained());
+    let flight = InFlight::of_text(&switch.in_flight().to_text()).unwrap();
+    assert!(!flight.is_empty());
+    // In the clones' network it is there at once.
+    let clones = Switch::start().unwrap();
+    let [two, _one] = ["two", "one"].map(|name| Machine::called(&clones, 1, name));
+    clones.park(flight.clone());
+    clones.thaw();
+    let got: Vec<_> = (0..flight.len()).map(|_| two.read()[14..18].to_vec()).collect();
+    let last: Vec<_> =
+        (3000 - flight.len() as u32..3000).map(|number| number.to_le_bytes().to_vec()).collect();
+    assert_eq!(got, last);
 }
 
 #[test]

@@ -184,3 +184,51 @@ fn descriptors_are_not_left_open() {
     drop(switch);
     assert!(open() <= before || !crate::environment::is_set("NEXTEST"));
 }
+
+#[test]
+fn what_was_sent_is_counted_and_captured_for_whoever_asks_then() {
+    for _ in 0..50 {
+        let switch = Switch::start().unwrap();
+        switch.capture(1 << 20);
+        let [one, _two] = ["one", "two"].map(|name| Machine::called(&switch, 1, name));
+        (0..20).for_each(|number| one.send(&frame(ALL, mac(1), &[number])));
+        assert_eq!(switch.packets(None).unwrap().packets.len(), 20);
+        one.send(&frame(ALL, mac(1), b"one more"));
+        assert_eq!(one.port.counts().received.frames, 21);
+        one.send(&frame(ALL, mac(1), b"and one more"));
+        assert_eq!(switch.link_counts()[0].counts.sent.frames, 22);
+    }
+}
+
+#[test]
+fn a_frame_that_arrives_where_nobody_is_any_more_is_lost() {
+    let switch = Switch::start().unwrap();
+    switch.capture(1 << 20);
+    let [one, two] = ["one", "two"].map(|name| Machine::called(&switch, 1, name));
+    let held = [(vlan(1), "one", "two")];
+    switch.change_faults(&held, &|faults| faults.is_held = true);
+    one.send(&frame(ALL, mac(1), b"late"));
+    one.has_sent(1);
+    two.port.close();
+    switch.heal(None);
+    let counts = switch.link_counts()[0].counts;
+    assert_eq!((counts.delivered.frames, counts.dropped.frames), (0, 1));
+    assert!(switch.packets(None).unwrap().packets[0].is_lost);
+}
+
+#[test]
+fn a_scenario_is_told_what_passed_since_it_began_and_the_file_has_all() {
+    let switch = Switch::start().unwrap();
+    switch.capture(1 << 20);
+    let [one, _two] = ["one", "two"].map(|name| Machine::called(&switch, 1, name));
+    one.send(&frame(ALL, mac(1), b"boot"));
+    switch.begin();
+    one.send(&frame(ALL, mac(1), b"scenario"));
+    let told = switch.packets(None).unwrap();
+    assert_eq!((told.packets.len(), told.passed, &told.packets[0].frame[14..]), (1, 1, &b"scenario"[..]));
+    let mut file = Vec::new();
+    switch.write_capture(vlan(1), &mut file).unwrap();
+    assert!(
+        [&b"boot"[..], b"scenario"].iter().all(|text| file.windows(text.len()).any(|part| part == *text))
+    );
+}

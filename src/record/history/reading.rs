@@ -20,7 +20,9 @@ const SCENARIOS: usize = 10_000;
 const MACHINES: usize = 200;
 const FILES: usize = 2_000;
 const PHASES: usize = 2_000;
-const FAULTS: usize = 10_000;
+const FAULTS: usize = 2_000;
+/// One more than are written.
+const LINKS: usize = 1_001;
 
 /// Maximum depth of nested steps. Steps that never ended are all nested in each other.
 const DEEPEST: usize = 32;
@@ -224,9 +226,13 @@ impl Attempt {
             }
             Event::NetworkFaults { text, line, links, left_out } => {
                 within(self.faults.len(), FAULTS, "changes of a network's faults in one scenario")?;
+                within(links.len(), LINKS, "links in one change of faults")?;
                 self.faults.push(FaultsChange { time, text, line, links, left_out });
             }
-            Event::NetworkCounts { links, .. } => self.traffic = links,
+            Event::NetworkCounts { links, .. } => {
+                within(links.len(), LINKS, "links of one network")?;
+                self.traffic = links;
+            }
             Event::MachineStopped { machine, how } => self.machine(machine)?.stopped.push(Stop { time, how }),
             Event::FileKept { machine, kind, path } => {
                 let files = match machine.is_empty() {

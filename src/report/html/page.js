@@ -83,14 +83,17 @@ function lifeInWords(parts) {
 }
 
 // --- the network ---
-// The faults of links in words, a line each. Two directions with the same faults are one line.
+// The faults of the first three links in words, a line each. Two directions with the same faults are one line.
 function faultLines(links) {
-  return [...links.values()].map(link => {
+  const lines = [];
+  for (const link of links.values()) {
+    if (lines.length === 3) { lines.push('…'); break; }
     const back = links.get([link.vlan, link.to, link.from].join('/'));
     const both = back && back.faults.join() === link.faults.join();
-    if (both && link.from > link.to) return null;
-    return link.from + (both ? ' ↔ ' : ' → ') + link.to + ' on VLAN ' + link.vlan + ': ' + link.faults.join(', ');
-  }).filter(Boolean);
+    if (both && link.from > link.to) continue;
+    lines.push(link.from + (both ? ' ↔ ' : ' → ') + link.to + ' on VLAN ' + link.vlan + ': ' + link.faults.join(', '));
+  }
+  return lines;
 }
 // The times in which a network has faults, as the phases of a machine's life.
 function faultPieces(attempt) {
@@ -98,14 +101,13 @@ function faultPieces(attempt) {
   attempt.faults.forEach((change, number) => {
     for (const link of change.links) {
       const key = [link.vlan, link.from, link.to].join('/');
-      if (link.faults.length) links.set(key, link); else links.delete(key);
+      if (!link.faults.length) links.delete(key);
+      else if (links.size < 10000) links.set(key, link);
     }
     const next = attempt.faults[number + 1];
     const to = next ? next.time : attemptEnd(attempt);
     if (!links.size || to <= change.time) return;
-    const lines = faultLines(links);
-    const name = lines.slice(0, 3).join('; ') + (lines.length > 3 ? ' and ' + (lines.length - 3) + ' more' : '');
-    all.push({ name, kind: 'p-fault', from: change.time, to });
+    all.push({ name: faultLines(links).join('; '), kind: 'p-fault', from: change.time, to });
   });
   return all;
 }
