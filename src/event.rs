@@ -159,7 +159,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "is_zero")]
         left_out: usize,
     },
-    /// What passed the links of a scenario's network. Sent once, when the scenario is over.
+    /// What passed the links of a scenario's network. Sent when the scenario is over, unless it hangs or is interrupted.
     NetworkCounts {
         /// The links on which a frame was sent.
         links: Vec<LinkTraffic>,

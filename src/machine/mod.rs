@@ -81,8 +81,8 @@ pub(crate) use lifecycle::boot_times::speed_of_boot;
 pub(crate) use lifecycle::frozen::Frozen;
 #[doc(hidden)]
 pub use lifecycle::kept::Kept;
-#[doc(hidden)]
 pub use lifecycle::network_snapshot::NetworkSnapshot;
+#[doc(hidden)]
 pub use lifecycle::options::MachineOptions;
 pub(crate) use lifecycle::saved::TemplateLease;
 pub(crate) use lifecycle::saved_together::{SavedTogether, save_together};

@@ -18,9 +18,11 @@ const SHOWN: usize = 10;
 
 /// # Packets
 impl Network {
-    /// Returns the packets that passed the network since the machines began, in their order: all of them, or those of the
-    /// VLAN that the network is limited to by [`Network::on`]. A clone begins when it is started from its template. Faults
-    /// are comments of the packets, which are as they were sent.
+    /// Returns the packets that passed the network since the scenario's function began, in their order: all of them, or those
+    /// of the VLAN that the network is limited to by [`Network::on`]. Faults are comments of the packets, which are as they
+    /// were sent. What machines have sent is there, also if it is still on its way.
+    ///
+    /// An assertion over all packets passes if there are none: wait for one first, or count them.
     ///
     /// # Errors
     /// [`ErrorKind::Incomplete`] when packets were left out, because there was no room for all of them: an assertion over
@@ -30,8 +32,10 @@ impl Network {
     /// ```no_run
     /// # use nixvm_test::prelude::*;
     /// # fn example(network: Network) -> Result {
-    /// // What leaves for the other site is encrypted.
-    /// assert!(network.packets()?.iter().all(|packet| packet.vlan() != 2 || packet.protocol() == Protocol::Esp));
+    /// // What leaves for the other site by TCP is encrypted: VLAN 2 is between the sites.
+    /// let between = network.on(2)?.packets()?;
+    /// assert!(between.iter().any(|packet| packet.protocol() == Protocol::Esp));
+    /// assert!(between.iter().all(|packet| packet.protocol() != Protocol::Tcp));
     /// # Ok(()) }
     /// ```
     #[track_caller]
