@@ -84,8 +84,8 @@ pub use lifecycle::kept::Kept;
 pub use lifecycle::network_snapshot::NetworkSnapshot;
 #[doc(hidden)]
 pub use lifecycle::options::MachineOptions;
-pub(crate) use lifecycle::saved::TemplateLease;
-pub(crate) use lifecycle::saved_together::{SavedTogether, save_together};
+pub(crate) use lifecycle::saved::{Loaded, TemplateLease};
+pub(crate) use lifecycle::saved_together::{SavedTogether, run_together, save_together};
 pub use lifecycle::snapshot::Snapshot;
 pub use lifecycle::steps::start_all;
 pub(crate) use lifecycle::trouble::Gap;
@@ -140,7 +140,7 @@ struct Shared {
     /// How many snapshots were taken.
     snapshots: AtomicUsize,
     /// Held by the task that ends or begins a start.
-    changing: Mutex<()>,
+    changing: Arc<Mutex<()>>,
     /// The template of a clone: locked, so that it is not deleted.
     _template: Option<File>,
 }

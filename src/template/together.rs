@@ -1,6 +1,6 @@
 //! A moment of several machines on one network, and how they reach it.
 //!
-//! Its template is one folder with a folder for each machine, so its parts always belong together: they have one lock,
+//! Its template is one folder with a folder `machine-NAME` for each machine, so its parts always belong together: they have one lock,
 //! one seal and one key. Beside them are the frames that were on their way.
 
 use std::fs::{self, DirBuilder};
@@ -17,7 +17,8 @@ use super::{Key, Made, Store};
 use crate::BuiltVm;
 use crate::at_once;
 use crate::machine::{
-    Frozen, Machine, MachineOptions, Networks, SavedTogether, TemplateLease, save_together,
+    Frozen, Loaded, Machine, MachineOptions, Networks, SavedTogether, TemplateLease, run_together,
+    save_together,
 };
 use crate::network::{InFlight, Switch};
 use crate::qemu::accelerator::{self, Choice, Trial};
@@ -25,6 +26,12 @@ use crate::{Error, ErrorKind, Events, Result};
 
 /// The file in a template's folder with the frames in flight.
 const FRAMES: &str = "frames.json";
+
+/// Returns the folder of a machine in a template's folder. No other file there has such a name, whatever the machine's
+/// name is.
+fn folder_of(machine: &str, template: &Path) -> PathBuf {
+    template.join(format!("machine-{machine}"))
+}
 
 /// A step of a checkpoint of several machines.
 pub type StepTogether = for<'a> fn(&'a mut [Machine]) -> Pin<Box<dyn Future<Output = Result> + Send + 'a>>;
@@ -66,7 +73,7 @@ impl Together {
     /// Returns the key of the template of this moment. `members` are in the order of their names.
     fn key<'a>(&self, members: &[Member], choices: impl Iterator<Item = &'a Choice>) -> Key {
         let of_each = |how: &str, moment: &Moment, choices: &mut dyn Iterator<Item = &'a Choice>| {
-            let mut parts = vec!["together".to_owned(), how.to_owned()];
+            let mut parts = vec!["machines together".to_owned(), how.to_owned()];
             for (Member { vm, options }, choice) in members.iter().zip(choices) {
                 let key = moment.key(vm, options, choice);
                 parts.extend([options.name().to_owned(), key.name().to_owned()]);
@@ -289,7 +296,8 @@ async fn make(asked: &Asked<'_>, moment: &Together, folder: &Path) -> Result<Opt
         Some(member) => format!("{}: {why}", member.options.name()),
         None => why,
     };
-    let folders: Vec<PathBuf> = members.iter().map(|member| folder.join(member.options.name())).collect();
+    let folders: Vec<PathBuf> =
+        members.iter().map(|member| folder_of(member.options.name(), folder)).collect();
     for folder in &folders {
         DirBuilder::new()
             .mode(0o700)
@@ -311,7 +319,9 @@ async fn make(asked: &Asked<'_>, moment: &Together, folder: &Path) -> Result<Opt
             let booting = booting.map(|(((member, options), trial), folder)| {
                 Machine::boot_to_save(&member.vm, options, trial, folder)
             });
-            all_or_none(at_once::all(booting).await).await.map_err(|(at, error)| of(at)(error))?
+            all_or_none(at_once::all(booting).await, Machine::kill)
+                .await
+                .map_err(|(at, error)| of(at)(error))?
         }
         Before::Each(before) => match from_each(asked, before, options, &folders, &switch).await? {
             Ok(machines) => machines,
@@ -357,16 +367,43 @@ async fn from_each(
             Made::Impossible(why) => return Ok(Err((at, why))),
         }
     }
+    let begun = SystemTime::now();
+    let its: Vec<PathBuf> = used.iter().map(|used| used.folder.clone()).collect();
     // No frame of the first machine gets lost because the second has no port yet.
-    let _frozen = Frozen::of(Some(switch));
-    let resuming = all().zip(options).zip(used).zip(folders);
-    let resuming = resuming.map(async |(((((member, _), clones), options), used), folder)| {
-        let its = used.folder.clone();
-        let resuming = Machine::resume_to_save(&member.vm, options, used, folder);
-        moment::tried(store, clones, &its, resuming).await
+    let frozen = Frozen::of(Some(switch));
+    let loading = members.iter().zip(options).zip(used).zip(folders);
+    let loading = loading.map(async |(((member, options), used), folder)| {
+        Machine::load(&member.vm, options, used, Some(folder)).await
     });
-    let machines = all_or_none(at_once::all(resuming).await).await;
-    machines.map(Ok).map_err(|(at, why)| Failed { at: Some(at), why })
+    let loaded = noted(asked, at_once::all(loading).await, &its, begun).await;
+    let failed = |(at, why)| Failed { at: Some(at), why };
+    let loaded = all_or_none(loaded, Loaded::kill).await.map_err(failed)?;
+    let machines = run_together(loaded, frozen).await;
+    for ((machine, clones), its) in machines.iter().zip(clones).zip(&its) {
+        if machine.is_ok() {
+            clones.ran(its);
+        }
+    }
+    let machines = noted(asked, machines, &its, begun).await;
+    all_or_none(machines, Machine::kill).await.map(Ok).map_err(failed)
+}
+
+/// Takes note of each clone that does not run. `used` has the folders of the templates of the clones, which were started
+/// at `begun`.
+async fn noted<M>(
+    asked: &Asked<'_>,
+    outcomes: Vec<Result<M>>,
+    used: &[PathBuf],
+    begun: SystemTime,
+) -> Vec<Result<M, NoClone>> {
+    let mut noted = Vec::new();
+    for ((outcome, clones), used) in outcomes.into_iter().zip(asked.clones).zip(used) {
+        noted.push(match outcome {
+            Ok(machine) => Ok(machine),
+            Err(error) => Err(moment::did_not_run(asked.store, clones, used, begun, error).await),
+        });
+    }
+    noted
 }
 
 /// Returns clones of a template of several machines, once all of them run. If they are to be saved again, `to_save` has
@@ -382,19 +419,26 @@ async fn resumed(
     let folder = template.folder.clone();
     let switch = options.iter().find_map(|options| options.networks.as_ref()?.switch.clone());
     let frozen = Frozen::of(switch.as_ref());
-    let outcome = match frames(&template) {
+    let loaded = match frames(&template) {
         Ok(in_flight) => {
             frozen.park(in_flight);
-            let resuming = members.iter().zip(options).enumerate().map(async |(at, (member, options))| {
+            let loading = members.iter().zip(options).enumerate().map(async |(at, (member, options))| {
                 let its = part(&template, options.name())?;
-                match to_save.and_then(|folders| folders.get(at)) {
-                    Some(folder) => Machine::resume_to_save(&member.vm, options, its, folder).await,
-                    None => Machine::resume(&member.vm, options, its).await,
-                }
+                let folder = to_save.and_then(|folders| folders.get(at));
+                Machine::load(&member.vm, options, its, folder.map(PathBuf::as_path)).await
             });
-            all_or_none(at_once::all(resuming).await).await
+            all_or_none(at_once::all(loading).await, Loaded::kill).await
         }
         Err(error) => Err((0, error)),
+    };
+    let outcome = match loaded {
+        Ok(loaded) => all_or_none(run_together(loaded, frozen).await, Machine::kill).await,
+        Err(failed) => {
+            // The machines that are booted instead get no frame of these.
+            frozen.park(InFlight::default());
+            drop(frozen);
+            Err(failed)
+        }
     };
     match outcome {
         Ok(machines) => {
@@ -402,9 +446,7 @@ async fn resumed(
             Ok(machines)
         }
         Err((at, error)) => {
-            // The machines that are booted instead get no frame of these.
-            frozen.park(InFlight::default());
-            drop((frozen, template));
+            drop(template);
             let why = match clones.get(at) {
                 Some(clones) => moment::did_not_run(store, clones, &folder, begun, error).await,
                 None => error.into(),
@@ -418,7 +460,7 @@ async fn resumed(
 fn part(template: &TemplateLease, name: &str) -> Result<TemplateLease> {
     let lock = template.lock.try_clone();
     let lock = lock.map_err(|error| Error::io(format_args!("use the template of {name}"), &error))?;
-    Ok(TemplateLease { folder: template.folder.join(name), lock, is_new: template.is_new })
+    Ok(TemplateLease { folder: folder_of(name, &template.folder), lock, is_new: template.is_new })
 }
 
 /// Reads the frames in flight.
@@ -431,8 +473,12 @@ fn frames(template: &TemplateLease) -> Result<InFlight> {
     })
 }
 
-/// Returns the machines, or the first error with the number of its machine. The other machines have ended then.
-async fn all_or_none<E>(outcomes: Vec<Result<Machine, E>>) -> Result<Vec<Machine>, (usize, E)> {
+/// Returns the machines, or the first error with the number of its machine. The other machines have been ended by `kill`
+/// then.
+async fn all_or_none<M, E>(
+    outcomes: Vec<Result<M, E>>,
+    kill: impl AsyncFn(&M),
+) -> Result<Vec<M>, (usize, E)> {
     let (mut up, mut failed) = (Vec::new(), None);
     for (at, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
@@ -441,6 +487,6 @@ async fn all_or_none<E>(outcomes: Vec<Result<Machine, E>>) -> Result<Vec<Machine
         }
     }
     let Some(failed) = failed else { return Ok(up) };
-    at_once::all(up.iter().map(Machine::kill)).await;
+    at_once::all(up.iter().map(async |machine| kill(machine).await)).await;
     Err(failed)
 }

@@ -145,7 +145,7 @@ impl Machine {
             trouble: Default::default(),
             boot_times: Default::default(),
             snapshots: AtomicUsize::new(0),
-            changing: Mutex::default(),
+            changing: Arc::default(),
             _template: template,
         };
         Self { shared: Arc::new(shared), limit: None }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::network::{InFlight, Switch};
 use crate::stopped::Instant;
+use crate::{Events, Speed};
 
-/// How long machines have to read what was sent to them. One whose card is not up never does.
+/// How long machines have to read what was sent to them, on a fast host. One whose card is not up never does.
 const DRAINED: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -23,11 +24,11 @@ impl Frozen {
         Self(switch.cloned())
     }
 
-    /// Waits until machines have read what was sent to them, or until a short limit. What is not read by then is lost
-    /// for machines that are saved now.
-    pub(crate) async fn drained(&self) {
+    /// Waits until machines have read what was sent to them, or until a short limit. `slowest` is the speed of the
+    /// slowest machine.
+    pub(crate) async fn drained(&self, slowest: Speed) {
         let Some(switch) = &self.0 else { return };
-        let limit = Instant::now() + DRAINED;
+        let limit = Instant::now() + slowest.scale(DRAINED);
         while !switch.is_drained() {
             if Instant::now() > limit {
                 tracing::debug!("a machine does not read the frames that it was sent");
@@ -37,11 +38,14 @@ impl Frozen {
         }
     }
 
-    /// Returns the frames in flight, once all machines are stopped.
-    pub(crate) fn in_flight(&self) -> InFlight {
+    /// Returns the frames in flight, once all machines are stopped. A note says if there was no room for some.
+    pub(crate) fn in_flight(&self, events: &Events) -> InFlight {
         let frames = self.0.as_ref().map(|switch| switch.in_flight()).unwrap_or_default();
-        if frames.lost() > 0 {
-            tracing::debug!(lost = frames.lost(), "a frozen switch had no room for frames");
+        let lost = frames.lost();
+        if lost > 0 {
+            events.note(format!(
+                "{lost} frames between machines that were saved at one moment are lost: there was no room for them"
+            ));
         }
         frames
     }

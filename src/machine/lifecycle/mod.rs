@@ -15,6 +15,7 @@ pub(crate) mod saved_together;
 pub(crate) mod snapshot;
 pub(crate) mod steps;
 pub(crate) mod trouble;
+mod turn;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,12 +1,12 @@
 //! Restores all machines of a network to an earlier moment.
 
-use std::sync::Arc;
-
 use nixvm_test_macros::tracked;
 
 use crate::at_once;
 use crate::machine::lifecycle::frozen::Frozen;
-use crate::machine::{Life, Machine, Network, Snapshot};
+use crate::machine::lifecycle::snapshot::Back;
+use crate::machine::lifecycle::turn::{self, Paused};
+use crate::machine::{Machine, Network, Snapshot};
 use crate::network::{InFlight, Port};
 use crate::{Error, ErrorKind, Result};
 
@@ -41,27 +41,28 @@ impl Network {
     #[tracked]
     pub async fn snapshot(&self) -> Result<NetworkSnapshot> {
         let _turn = self.turn().await;
-        let machines = self.machines();
-        let lives: Vec<Arc<Life>> = machines.iter().map(Machine::life).collect();
-        let both = || machines.iter().zip(&lives);
-        let ready = at_once::all(both().map(|(machine, life)| machine.ready_for_snapshot(life))).await;
+        let turns = turn::of_all(&self.machines()).await;
+        let ready = at_once::all(turns.iter().map(|turn| turn.ready_for_snapshot())).await;
         let ready = ready.into_iter().collect::<Result<Vec<_>>>()?;
         let frozen = Frozen::of(self.switch());
-        frozen.drained().await;
-        let stopped = at_once::all(lives.iter().map(|life| life.stop())).await;
+        frozen.drained(turn::slowest(&turns)).await;
+        let mut paused = Paused::of(turns.clone(), frozen);
         // All of them continue, whatever happens to one.
-        let kept = match stopped.iter().find_map(|stopped| stopped.as_ref().err()) {
-            Some(error) => Err(error.clone()),
-            None => {
-                let in_flight = frozen.in_flight();
-                let kept = at_once::all(ready.iter().map(|ready| ready.keep())).await;
-                kept.into_iter().collect::<Result<Vec<_>>>().map(|kept| (kept, in_flight))
+        let kept = async {
+            paused.stop().await?;
+            let in_flight = paused.in_flight();
+            let kept = at_once::all(ready.iter().map(|ready| ready.keep())).await;
+            Ok((kept.into_iter().collect::<Result<Vec<_>>>()?, in_flight))
+        };
+        let kept: Result<_> = kept.await;
+        let gone_on = paused.go_on().await;
+        let (kept, in_flight) = match (kept, gone_on) {
+            (Ok(kept), gone_on) => gone_on.map(|()| kept)?,
+            (Err(error), Ok(())) => return Err(error),
+            (Err(error), Err(other)) => {
+                return Err(error.section("a machine does not continue", other.to_string()));
             }
         };
-        let ran = lives.iter().zip(&stopped).filter(|(_, stopped)| matches!(stopped, Ok(true)));
-        let gone_on = at_once::all(ran.map(|(life, _)| life.qemu.go_on())).await;
-        let (kept, in_flight) = kept?;
-        gone_on.into_iter().collect::<Result<()>>()?;
         let machines = ready.into_iter().zip(kept).map(|(ready, moment)| ready.snapshot(moment)).collect();
         Ok(NetworkSnapshot { machines, in_flight })
     }
@@ -82,14 +83,22 @@ impl Network {
             return Err(Error::new(ErrorKind::Usage, "this is a snapshot of another network")
                 .next_step("restore a snapshot that `snapshot()` of the same network returned"));
         }
+        let turns = turn::of_all(&machines).await;
         let frozen = Frozen::of(self.switch());
-        let lives: Vec<Arc<Life>> = machines.iter().map(Machine::life).collect();
-        let all = machines.iter().zip(&lives).zip(&snapshot.machines);
-        let back = at_once::all(all.map(|((machine, old), its)| machine.go_back(old, its))).await;
+        let all = turns.iter().zip(&snapshot.machines);
+        let back = at_once::all(all.map(|(turn, its)| turn.go_back(its))).await;
         // What the QEMUs of before have sent belongs to no machine any more.
-        lives.iter().flat_map(|old| &old.ports).for_each(Port::close);
+        turns.iter().flat_map(|turn| &turn.life.ports).for_each(Port::close);
         frozen.park(snapshot.in_flight.clone());
-        let woken = at_once::all(back.into_iter().map(async |back| back?.wake().await)).await;
-        woken.into_iter().collect()
+        let runs = at_once::all(back.into_iter().map(async |back| {
+            let mut back = back?;
+            back.go_on().await?;
+            Ok(back)
+        }));
+        let runs: Vec<Result<Back<'_>>> = runs.await;
+        // The slowest machine's first answer may take long, and guests notice when their peers are silent.
+        drop(frozen);
+        let awake = at_once::all(runs.into_iter().map(async |back| back?.awaken().await)).await;
+        awake.into_iter().collect()
     }
 }

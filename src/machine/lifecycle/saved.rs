@@ -22,6 +22,7 @@ use crate::BuiltVm;
 use crate::console::{Console, Watch};
 use crate::machine::commands::channels::{Channels, HeldLog, Open, SavedChannels};
 use crate::machine::lifecycle::boot::Plan;
+use crate::machine::lifecycle::turn::Turn;
 use crate::machine::replay::answers::{Answers, Standing, Start, Writer};
 use crate::machine::session::phases::login_prompt;
 use crate::machine::session::shell_line::{Ended, SavedShell, ShellLine};
@@ -29,6 +30,7 @@ use crate::machine::session::waiting::is_at_prompt;
 use crate::machine::step::Step;
 use crate::machine::{Life, Line, Machine, MachineOptions};
 use crate::mutex::lock;
+use crate::network::Port;
 use crate::qemu::accelerator::Trial;
 use crate::qemu::{Disk, Qemu, Resume, RunDirectory, Saved, ToSave};
 use crate::{Error, ErrorKind, Event, Events, Result, Speed};
@@ -72,7 +74,7 @@ pub(super) struct AtRest<'a> {
     ready: ToSave,
     held: HeldLog<'a>,
     line: MutexGuard<'a, Line>,
-    _busy: (MutexGuard<'a, ()>, MutexGuard<'a, Open>, Step),
+    _busy: (MutexGuard<'a, Open>, Step),
 }
 
 impl AtRest<'_> {
@@ -93,6 +95,71 @@ impl AtRest<'_> {
         let machine = life.name.clone();
         life.events.send(Event::Phase { machine, phase: "saved".to_owned(), at: started.elapsed() });
         Ok(Saved::Done)
+    }
+}
+
+/// A clone whose state is loaded. It does not run until [`Loaded::go_on`].
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    plan: Plan,
+    started: Instant,
+    speed: Speed,
+    qemu: Qemu,
+    console: Console,
+    channels: Channels,
+    line: Line,
+    ports: Vec<Port>,
+    template: TemplateLease,
+    /// Must be last: dropping it deletes the files of the fields above.
+    run_dir: Arc<RunDirectory>,
+}
+
+impl Loaded {
+    /// Lets the clone run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Qmp`] when QEMU refuses, [`ErrorKind::QemuGone`].
+    pub(crate) async fn go_on(&self) -> Result {
+        self.qemu.go_on().await
+    }
+
+    /// Ends the clone.
+    pub(crate) async fn kill(&self) {
+        self.qemu.kill().await;
+    }
+
+    /// Returns the machine, which runs, once it has shown that it does.
+    ///
+    /// # Errors
+    /// Every error of a guest that does not answer.
+    pub(crate) async fn up(self) -> Result<Machine> {
+        let Self { plan, started, speed, qemu, console, channels, line, ports, template, run_dir } = self;
+        let (name, events) = (plan.name.clone(), plan.events.clone());
+        let limit = plan.first_answer(speed);
+        channels.awaken(limit).await?;
+        plan.check_alive(&qemu, &console, &channels, &line, limit).await?;
+        if channels.is_asleep() && matches!(line, Line::Shell(_)) {
+            events.note(clock_stands(&name, "no user is logged in who can become root"));
+        }
+        events.send(Event::Phase {
+            machine: name.clone(),
+            phase: "cloned".to_owned(),
+            at: started.elapsed(),
+        });
+        let writer = Writer::open(&run_dir.answers());
+        if let Some(keeper) = &plan.keeper {
+            writer.keep(&name, &run_dir.answers(), keeper);
+        }
+        let (factor, secrets, judged) = (speed.factor(), console.secrets(), console.judged());
+        writer.started(
+            Ok(Start { speed: factor, secrets, judged, console: line.standing(&console) }),
+            &console,
+        );
+        let answers = Answers::Written(writer);
+        let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(&run_dir));
+        let life = Life { name, console, qemu, events, speed, channels, line, answers, ports, _run_dir };
+        life.shell_answers(limit).await?;
+        Ok(Machine::living(plan, run_dir, life, Some(template.lock)))
     }
 }
 
@@ -136,56 +203,14 @@ impl Machine {
     /// [`ErrorKind::SessionEnded`] when the state of its console is unknown, [`ErrorKind::Io`] and [`ErrorKind::Qmp`]
     /// when it can't be written.
     pub(crate) async fn save(&self, folder: &Path, store: &Path) -> Result<Saved> {
-        let life = self.life();
-        match self.come_to_rest(&life, folder, store).await? {
+        let turn = self.turn().await;
+        match turn.come_to_rest(folder, store).await? {
             Ok(resting) => {
-                life.stop().await?;
+                turn.life.stop().await?;
                 resting.write().await
             }
             Err(why) => Ok(Saved::Impossible(why)),
         }
-    }
-
-    /// Brings the machine to rest, to be saved to `folder` in `store`. Nothing else happens on its console and its
-    /// channels until the result is dropped. Returns the reason in a few words if it can't be saved.
-    ///
-    /// # Errors
-    /// [`ErrorKind::SessionEnded`] when the state of its console is unknown; [`ErrorKind::Host`] when its kernel
-    /// stalled.
-    pub(super) async fn come_to_rest<'a>(
-        &'a self,
-        life: &'a Life,
-        folder: &'a Path,
-        store: &'a Path,
-    ) -> Result<Result<AtRest<'a>, String>> {
-        let changing = self.shared.changing.lock().await;
-        // A clone would boot the system of before, and its store may be on a disk that was plugged in.
-        if lock(&self.shared.history).has_changed() {
-            return Ok(Err("it was switched to another system".to_owned()));
-        }
-        let mut open = life.channels.channels().await;
-        let mut line = life.line.lock().await;
-        line.settle().await;
-        let step = life.step("save the machine");
-        let (mut channels, held) = life.while_it_runs(life.save_channels(&mut open)).await?;
-        // Judged once: clones do not report it.
-        let said = life.look_before_save().await?;
-        if let Some(line) = said.stalls.first() {
-            let summary =
-                format!("{}: no template is made of a machine whose kernel stalled: {line}", life.name);
-            return Err(Error::new(ErrorKind::Host, summary));
-        }
-        channels.kernel = life.channels.kernel().saved();
-        life.settle().await;
-        let mut known = life.known(&line, channels)?;
-        known.trouble = said.others.into_iter().take(TROUBLE).collect();
-        let ready = match life.qemu.ready_to_save(&self.shared.run_dir, folder, store).await? {
-            Ok(ready) => ready,
-            Err(why) => return Ok(Err(why)),
-        };
-        let busy = (changing, open, step);
-        let run_dir = &self.shared.run_dir;
-        Ok(Ok(AtRest { life, run_dir, folder, store, known, ready, held, line, _busy: busy }))
     }
 
     /// Resumes a clone from the template.
@@ -221,10 +246,27 @@ impl Machine {
         template: TemplateLease,
         to_save: Option<&Path>,
     ) -> Result<Self> {
+        // Boxed: it is part of larger futures.
+        Box::pin(async {
+            let loaded = Self::load(vm, options, template, to_save).await?;
+            loaded.go_on().await?;
+            loaded.up().await
+        })
+        .await
+    }
+
+    /// Loads the state of a clone, which does not run yet. If it is to be saved again, `to_save` is its folder.
+    ///
+    /// # Errors
+    /// Those of [`Machine::resume`], as far as they show before it runs.
+    pub(crate) async fn load(
+        vm: &BuiltVm,
+        options: MachineOptions,
+        template: TemplateLease,
+        to_save: Option<&Path>,
+    ) -> Result<Loaded> {
         let plan = Plan { disk: Disk::Fresh, ..Plan::of(vm, options) };
-        let run_dir = Arc::new(RunDirectory::create()?);
-        let life = plan.resume(&run_dir, run_dir.transcript(), &template, to_save).await?;
-        Ok(Self::living(plan, run_dir, life, Some(template.lock)))
+        plan.load(template, to_save).await
     }
 
     /// Makes the scenario begin here: earlier steps are not part of it, as in a clone.
@@ -236,6 +278,49 @@ impl Machine {
             let (speed, secrets, judged) = (life.speed.factor(), console.secrets(), console.judged());
             writer.moment(Start { speed, secrets, judged, console: line.standing(console) }, console);
         }
+    }
+}
+
+impl Turn {
+    /// Brings the machine to rest, to be saved to `folder` in `store`. Nothing else happens on its console and its
+    /// channels until the result is dropped. Returns the reason in a few words if it can't be saved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SessionEnded`] when the state of its console is unknown; [`ErrorKind::Host`] when its kernel
+    /// stalled.
+    pub(super) async fn come_to_rest<'a>(
+        &'a self,
+        folder: &'a Path,
+        store: &'a Path,
+    ) -> Result<Result<AtRest<'a>, String>> {
+        let Self { machine, life, .. } = self;
+        let run_dir = &machine.shared.run_dir;
+        // A clone would boot the system of before, and its store may be on a disk that was plugged in.
+        if lock(&machine.shared.history).has_changed() {
+            return Ok(Err("it was switched to another system".to_owned()));
+        }
+        let mut open = life.channels.channels().await;
+        let mut line = life.line.lock().await;
+        line.settle().await;
+        let step = life.step("save the machine");
+        let (mut channels, held) = life.while_it_runs(life.save_channels(&mut open)).await?;
+        // Judged once: clones do not report it.
+        let said = life.look_before_save().await?;
+        if let Some(line) = said.stalls.first() {
+            let summary =
+                format!("{}: no template is made of a machine whose kernel stalled: {line}", life.name);
+            return Err(Error::new(ErrorKind::Host, summary));
+        }
+        channels.kernel = life.channels.kernel().saved();
+        life.settle().await;
+        let mut known = life.known(&line, channels)?;
+        known.trouble = said.others.into_iter().take(TROUBLE).collect();
+        let ready = match life.qemu.ready_to_save(run_dir, folder, store).await? {
+            Ok(ready) => ready,
+            Err(why) => return Ok(Err(why)),
+        };
+        let busy = (open, step);
+        Ok(Ok(AtRest { life, run_dir, folder, store, known, ready, held, line, _busy: busy }))
     }
 }
 
@@ -297,17 +382,12 @@ impl Line {
 }
 
 impl Plan {
-    /// Resumes a machine from a template; it may be saved again. Earlier trouble in the kernel's messages belongs only
-    /// to the machine for which the template was made.
-    pub(in crate::machine) async fn resume(
-        &self,
-        run_dir: &Arc<RunDirectory>,
-        transcript: PathBuf,
-        template: &TemplateLease,
-        to_save: Option<&Path>,
-    ) -> Result<Life> {
+    /// Loads a machine's state from a template; it may be saved again. Earlier trouble in the kernel's messages belongs
+    /// only to the machine for which the template was made.
+    async fn load(self, template: TemplateLease, to_save: Option<&Path>) -> Result<Loaded> {
         let started = Instant::now();
-        let TemplateLease { folder, is_new, .. } = template;
+        let run_dir = Arc::new(RunDirectory::create()?);
+        let TemplateLease { folder, is_new, .. } = &template;
         let read = |file: &str| {
             let path = folder.join(file);
             fs::read(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), &error))
@@ -318,7 +398,7 @@ impl Plan {
         })?;
         let past = read(TRANSCRIPT_FILE)?;
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;
-        let (name, events) = (self.name.clone(), self.events.clone());
+        let (name, events) = (&self.name, &self.events);
         let channel = theirs.into();
         let (cards, ports) = self.plug()?;
         let cards = cards.into_sockets();
@@ -327,15 +407,15 @@ impl Plan {
             folder,
             to_save,
             foreign: false,
-            machine: &name,
+            machine: name,
             scenario,
-            run_dir,
+            run_dir: &run_dir,
             channel,
             cards,
             events: events.clone(),
         };
         let (qemu, stream) = Qemu::resume(resume).await?;
-        let channels = Channels::resume(ours, self.shell_channel, &name, &known.channels, !is_new).await?;
+        let channels = Channels::resume(ours, self.shell_channel, name, &known.channels, !is_new).await?;
         let speed = known.speed();
         channels.follow(&qemu, speed);
         events.send(Event::HostSpeed {
@@ -343,7 +423,7 @@ impl Plan {
             accelerator: qemu.accelerator().to_string(),
             factor: speed.factor(),
         });
-        let console = self.attach(&qemu, stream, transcript, speed, past)?;
+        let console = self.attach(&qemu, stream, run_dir.transcript(), speed, past)?;
         console.set_watch(Watch::Session);
         qemu.came_up();
         if *is_new {
@@ -351,38 +431,13 @@ impl Plan {
         } else {
             let (said, _) = console.log_that_is_left()?;
             console.set_judged(said.matches('\n').count());
-            known.tell_once(&name, &events);
+            known.tell_once(name, events);
         }
         if let Some(password) = known.password() {
             console.mask(password);
         }
         let line = known.line();
-        let limit = self.first_answer(speed);
-        qemu.go_on().await?;
-        channels.awaken(limit).await?;
-        self.check_alive(&qemu, &console, &channels, &line, limit).await?;
-        if channels.is_asleep() && matches!(line, Line::Shell(_)) {
-            events.note(clock_stands(&name, "no user is logged in who can become root"));
-        }
-        events.send(Event::Phase {
-            machine: name.clone(),
-            phase: "cloned".to_owned(),
-            at: started.elapsed(),
-        });
-        let writer = Writer::open(&run_dir.answers());
-        if let Some(keeper) = &self.keeper {
-            writer.keep(&name, &run_dir.answers(), keeper);
-        }
-        let (factor, secrets, judged) = (speed.factor(), console.secrets(), console.judged());
-        writer.started(
-            Ok(Start { speed: factor, secrets, judged, console: line.standing(&console) }),
-            &console,
-        );
-        let answers = Answers::Written(writer);
-        let (qemu, line, _run_dir) = (Arc::new(qemu), Mutex::new(line), Arc::clone(run_dir));
-        let life = Life { name, console, qemu, events, speed, channels, line, answers, ports, _run_dir };
-        life.shell_answers(limit).await?;
-        Ok(life)
+        Ok(Loaded { plan: self, started, speed, qemu, console, channels, line, ports, template, run_dir })
     }
 
     /// Returns the limit for a clone's first answer: at most the limit of the boot that the clone replaces.

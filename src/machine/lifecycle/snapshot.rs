@@ -12,6 +12,7 @@ use crate::console::Watch;
 use crate::machine::commands::channels::{Channels, HeldLog, OPEN, Open};
 use crate::machine::lifecycle::boot::Origin;
 use crate::machine::lifecycle::saved::Known;
+use crate::machine::lifecycle::turn::{Paused, Turn};
 use crate::machine::replay::answers::{Answers, Asking, Start, Writer};
 use crate::machine::session::login::BROUGHT_BACK;
 use crate::machine::session::phases::look_whether_up;
@@ -48,13 +49,7 @@ pub(super) struct Ready<'a> {
     life: &'a Life,
     number: usize,
     known: Known,
-    _busy: (
-        MutexGuard<'a, ()>,
-        MutexGuard<'a, Open>,
-        MutexGuard<'a, Line>,
-        HeldLog<'a>,
-        crate::machine::step::Step,
-    ),
+    _busy: (MutexGuard<'a, Open>, MutexGuard<'a, Line>, HeldLog<'a>, crate::machine::step::Step),
 }
 
 impl Ready<'_> {
@@ -85,7 +80,7 @@ pub(super) struct Back<'a> {
     history: History,
     how: How,
     line: Option<MutexGuard<'a, Line>>,
-    _busy: (MutexGuard<'a, ()>, Option<MutexGuard<'a, Open>>, crate::machine::step::Step),
+    _busy: (Option<MutexGuard<'a, Open>>, crate::machine::step::Step),
 }
 
 /// How a machine continues from a snapshot.
@@ -101,19 +96,21 @@ pub(super) enum How {
 
 impl Back<'_> {
     /// Lets the machine run.
-    pub(super) async fn wake(mut self) -> Result {
-        let Self { old, life, how, line, .. } = &mut self;
-        if *how != How::Replayed {
-            let woken = async {
-                life.qemu.go_on().await?;
-                life.channels.awaken(old.limit(OPEN)).await
-            };
-            woken.await.inspect_err(|_| {
-                if let Some(line) = line {
-                    lost(old, line);
-                }
-            })?;
+    pub(super) async fn go_on(&mut self) -> Result {
+        let gone_on = match self.how {
+            How::Replayed => Ok(()),
+            How::Goes | How::Starts => self.life.qemu.go_on().await,
+        };
+        self.or_lost(gone_on)
+    }
+
+    /// Wakes the channels of the machine, which runs, and makes this its life.
+    pub(super) async fn awaken(mut self) -> Result {
+        if self.how != How::Replayed {
+            let awake = self.life.channels.awaken(self.old.limit(OPEN)).await;
+            self.or_lost(awake)?;
         }
+        let Self { life, how, .. } = &self;
         if let (How::Starts, Answers::Written(writer)) = (*how, &life.answers) {
             let console = &life.console;
             let (speed, secrets, judged) = (life.speed.factor(), console.secrets(), console.judged());
@@ -124,6 +121,14 @@ impl Back<'_> {
         *lock(&machine.shared.life) = Arc::new(life);
         *lock(&machine.shared.history) = history;
         Ok(())
+    }
+
+    /// After an error, notes that the machine is off, if it is.
+    fn or_lost(&mut self, outcome: Result) -> Result {
+        if let (Err(_), Some(line)) = (&outcome, &mut self.line) {
+            lost(self.old, line);
+        }
+        outcome
     }
 }
 
@@ -159,25 +164,13 @@ impl Machine {
     /// state of its console is not known.
     #[tracked]
     pub async fn snapshot(&self) -> Result<Snapshot> {
-        let life = self.life();
-        let ready = self.ready_for_snapshot(&life).await?;
-        let moment = ready.keep().await?;
-        Ok(ready.snapshot(moment))
-    }
-
-    /// Prepares the machine for a snapshot. Nothing else happens on its console and its channels until the result is
-    /// dropped.
-    pub(super) async fn ready_for_snapshot<'a>(&'a self, life: &'a Life) -> Result<Ready<'a>> {
-        let changing = self.shared.changing.lock().await;
-        let mut open = life.channels.channels().await;
-        let mut line = life.line.lock().await;
-        line.settle().await;
-        let number = self.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
-        let step = life.step(format!("take snapshot {number}"));
-        let (channels, held) = life.while_it_runs(life.save_channels(&mut open)).await?;
-        let known = life.known(&line, channels)?;
-        let busy = (changing, open, line, held, step);
-        Ok(Ready { machine: self, life, number, known, _busy: busy })
+        let turn = Arc::new(self.turn().await);
+        let ready = turn.ready_for_snapshot().await?;
+        let mut paused = Paused::of(vec![Arc::clone(&turn)], None);
+        // It pauses the machine, and lets it continue.
+        let moment = ready.keep().await;
+        paused.done();
+        Ok(ready.snapshot(moment?))
     }
 
     /// Restores the machine to a snapshot. Commands that have run since fail with [`ErrorKind::ChannelLost`]. Sessions
@@ -195,49 +188,61 @@ impl Machine {
     /// forwarded port.
     #[tracked]
     pub async fn restore(&self, snapshot: &Snapshot) -> Result {
-        let old = self.life();
-        let back = self.go_back(&old, snapshot).await?;
-        back.wake().await
+        let turn = self.turn().await;
+        let mut back = turn.go_back(snapshot).await?;
+        back.go_on().await?;
+        back.awaken().await
     }
 
     /// Whether the snapshot is one of this machine.
     pub(super) fn has_taken(&self, snapshot: &Snapshot) -> bool {
         Weak::ptr_eq(&snapshot.machine, &Arc::downgrade(&self.shared.run_dir))
     }
+}
 
-    /// Takes the machine, whose life is `old`, to the snapshot. It does not run yet.
-    pub(super) async fn go_back<'a>(&'a self, old: &'a Life, snapshot: &Snapshot) -> Result<Back<'a>> {
-        let changing = self.shared.changing.lock().await;
-        if !self.has_taken(snapshot) {
+impl Turn {
+    /// Prepares the machine for a snapshot. Nothing else happens on its console and its channels until the result is
+    /// dropped.
+    pub(super) async fn ready_for_snapshot(&self) -> Result<Ready<'_>> {
+        let Self { machine, life, .. } = self;
+        let mut open = life.channels.channels().await;
+        let mut line = life.line.lock().await;
+        line.settle().await;
+        let number = machine.shared.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
+        let step = life.step(format!("take snapshot {number}"));
+        let (channels, held) = life.while_it_runs(life.save_channels(&mut open)).await?;
+        let known = life.known(&line, channels)?;
+        let busy = (open, line, held, step);
+        Ok(Ready { machine, life, number, known, _busy: busy })
+    }
+
+    /// Takes the machine to the snapshot. It does not run yet.
+    pub(super) async fn go_back(&self, snapshot: &Snapshot) -> Result<Back<'_>> {
+        let Self { machine, life: old, .. } = self;
+        if !machine.has_taken(snapshot) {
             return Err(Error::new(ErrorKind::Usage, "this is a snapshot of another machine")
                 .next_step("restore a snapshot that `snapshot()` of the same machine returned"));
         }
         // The restore discards the current log and units.
-        self.note_trouble_of_before().await;
+        machine.note_trouble_of_before().await;
         let step = old.step("go back to a snapshot");
         let history = snapshot.history.clone();
         if old.qemu.exit().borrow().is_some() {
-            let (life, how) = self.back_from_off(old, snapshot).await?;
-            return Ok(Back {
-                machine: self,
-                old,
-                life,
-                history,
-                how,
-                line: None,
-                _busy: (changing, None, step),
-            });
+            let (life, how) = machine.back_from_off(old, snapshot).await?;
+            return Ok(Back { machine, old, life, history, how, line: None, _busy: (None, step) });
         }
         let mut channels = old.channels.channels().await;
         let mut line = old.line.lock().await;
         *line = Line::Lost(BROUGHT_BACK.to_owned());
         old.channels.leave(&mut channels, BROUGHT_BACK).await;
-        let back = self.back_from(old, snapshot).await;
+        let back = machine.back_from(old, snapshot).await;
         let (life, how) = back.inspect_err(|_| lost(old, &mut line))?;
-        let busy = (changing, Some(channels), step);
-        Ok(Back { machine: self, old, life, history, how, line: Some(line), _busy: busy })
+        let busy = (Some(channels), step);
+        Ok(Back { machine, old, life, history, how, line: Some(line), _busy: busy })
     }
+}
 
+impl Machine {
     /// Creates the life that resumes at the snapshot, on the console of the old one.
     async fn back_from(&self, old: &Life, snapshot: &Snapshot) -> Result<(Life, How)> {
         let (ours, theirs) = StdStream::pair().map_err(|error| Error::io("make a socket pair", &error))?;

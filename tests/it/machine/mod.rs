@@ -11,6 +11,7 @@ mod limits;
 mod login;
 mod power;
 mod shells;
+mod snapshots;
 mod steps;
 
 use nixvm_fake_guest::FakeVm;

@@ -30,7 +30,7 @@ use crate::hang::HANG as LIMIT;
 
 /// Says `nixos login: `, at Enter again, and back what else it is told; it sleeps in between, as a guest at rest does. The timer that
 /// wakes it is its own: the firmware's would take what comes on the serial port for keys.
-const GUEST: &[u8] = b"\xfa\x31\xc0\x8e\xd0\x8e\xd8\xbc\x00\x7c\
+pub const GUEST: &[u8] = b"\xfa\x31\xc0\x8e\xd0\x8e\xd8\xbc\x00\x7c\
     \xc7\x06\x20\x00\x3a\x7c\xc7\x06\x22\x00\x00\x00\
     \xbe\x41\x7c\xfc\xac\x84\xc0\x74\x06\xba\xf8\x03\xee\xeb\xf5\
     \xfb\xf4\xba\xfd\x03\xec\xa8\x01\x74\xf6\xba\xf8\x03\xec\x3c\x0d\x74\xdf\xee\xeb\xeb\
@@ -94,7 +94,7 @@ fn step(machine: &mut Machine) -> Pin<Box<dyn Future<Output = Result> + Send + '
     })
 }
 
-async fn answers(machine: &Machine, text: &str) -> Result {
+pub async fn answers(machine: &Machine, text: &str) -> Result {
     let mark = machine.console().mark();
     machine.send_console(text).await?;
     machine.wait_for_console_text_since(mark, text, LIMIT).await.map(drop)

@@ -35,17 +35,15 @@ async fn process() {
             .events(events.clone())
             .boot_limit(std::time::Duration::from_secs(2)),
     };
-    let members: Vec<Member> = [("two", &*second), ("one", &*script)].map(member).into();
+    let [one, two] = names();
+    let members: Vec<Member> = [(two, &*second), (one, &*script)].map(member).into();
     let from = match std::env::var("FROM").as_deref() {
         Ok("off") => Before::Off,
         _ => Before::Each(Moment::Booted),
     };
-    let together = Together { from, name: "step".to_owned(), machines: vec!["one", "two"], step };
+    let together = Together { from, name: "step".to_owned(), machines: names().into(), step };
     let machines = template::machines(members, &together, &events).await.unwrap();
-    assert!(
-        machines.iter().map(Machine::name).eq(["two", "one"]),
-        "in the order in which they were asked for"
-    );
+    assert!(machines.iter().map(Machine::name).eq([two, one]), "in the order in which they were asked for");
     for machine in &machines {
         answers(machine, "x").await.unwrap();
     }
@@ -56,7 +54,7 @@ async fn process() {
 fn step(machines: &mut [Machine]) -> Pin<Box<dyn Future<Output = Result> + Send + '_>> {
     Box::pin(async move {
         let [one, two] = machines else { panic!("{machines:?}") };
-        assert_eq!([one.name(), two.name()], ["one", "two"]);
+        assert_eq!([one.name(), two.name()], names());
         answers(one, "s").await?;
         answers(two, "s").await?;
         say("in the step");
@@ -65,6 +63,14 @@ fn step(machines: &mut [Machine]) -> Pin<Box<dyn Future<Output = Result> + Send 
         }
         Ok(())
     })
+}
+
+/// The machines' names.
+fn names() -> [&'static str; 2] {
+    match std::env::var_os("NAMES_OF_FILES") {
+        Some(_) => ["impossible", "seal.json"],
+        None => ["one", "two"],
+    }
 }
 
 fn process_of(case: &Case, variables: &[(&str, &str)]) -> Process {
@@ -91,7 +97,7 @@ fn started(said: &[String]) -> usize {
 /// The folder of the template of both.
 fn folder(case: &Case) -> PathBuf {
     let folders = case.templates().into_iter().map(|name| case.path("cache/templates").join(name));
-    folders.into_iter().find(|folder| folder.join("two").is_dir()).unwrap()
+    folders.into_iter().find(|folder| folder.join("machine-two").is_dir()).unwrap()
 }
 
 #[test]
@@ -194,13 +200,21 @@ fn a_state_of_one_that_is_refused_throws_both_away() {
 }
 
 #[test]
+fn machines_may_have_the_names_of_files_of_a_template() {
+    let case = Case::fake();
+    ran(&case, &[("NAMES_OF_FILES", "1")]);
+    let said = ran(&case, &[("NAMES_OF_FILES", "1")]);
+    assert_eq!((notes(&said), started(&said)), (vec![], 2), "{said:#?}");
+}
+
+#[test]
 fn a_part_that_is_damaged_or_gone_has_all_made_again() {
     type Damage = fn(&Path);
     let damages: [(&str, Damage); 4] = [
-        ("two/known.json", |folder| fs::write(folder.join("two/known.json"), "{}").unwrap()),
-        ("one/known.json", |folder| fs::remove_dir_all(folder.join("one")).unwrap()),
+        ("machine-two/known.json", |folder| fs::write(folder.join("machine-two/known.json"), "{}").unwrap()),
+        ("machine-one/known.json", |folder| fs::remove_dir_all(folder.join("machine-one")).unwrap()),
         ("frames.json", |folder| fs::write(folder.join("frames.json"), "").unwrap()),
-        ("two/more", |folder| fs::write(folder.join("two/more"), "").unwrap()),
+        ("machine-two/more", |folder| fs::write(folder.join("machine-two/more"), "").unwrap()),
     ];
     let case = Case::fake();
     ran(&case, &[]);
