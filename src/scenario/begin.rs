@@ -5,7 +5,7 @@ use super::suite::Suite;
 use crate::BuiltVm;
 use crate::machine::{Machine, MachineOptions, Session};
 use crate::nix::password_of;
-use crate::template::{self, Before, Moment, Together};
+use crate::template::{self, Before, Moment, StepTogether, Together};
 use crate::{Error, ErrorKind, Events, Result};
 
 /// How a machine begins.
@@ -101,7 +101,7 @@ fn moment(from: Start) -> Result<Moment> {
 /// [`ErrorKind::Usage`] when the scenario does not take exactly the machines of the checkpoint.
 pub(super) fn together(scenario: &Scenario) -> Result<Option<Together>> {
     let Start::Checkpoint(checkpoint) = scenario.from else { return Ok(None) };
-    let Steps::Together { machines, .. } = checkpoint.step else { return Ok(None) };
+    let Steps::Together { machines, step } = checkpoint.step else { return Ok(None) };
     let taken: Vec<&str> = scenario.machines().map(|machine| machine.name).collect();
     if !are_same(&taken, machines) {
         return Err(differ(scenario.function, &taken, checkpoint.function, machines));
@@ -114,19 +114,20 @@ pub(super) fn together(scenario: &Scenario) -> Result<Option<Together>> {
         return Err(Error::new(ErrorKind::Usage, summary)
             .next_step("`login` and `session` of the machine give its sessions"));
     }
-    moment_together(checkpoint, machines).map(Some)
+    moment_together(checkpoint, machines, step).map(Some)
 }
 
-fn moment_together(checkpoint: &Checkpoint, machines: &[&'static str]) -> Result<Together> {
-    let Steps::Together { step, .. } = checkpoint.step else {
-        return Err(Error::new(ErrorKind::Usage, "a checkpoint of one machine"));
-    };
+fn moment_together(
+    checkpoint: &Checkpoint,
+    machines: &[&'static str],
+    step: StepTogether,
+) -> Result<Together> {
     let from = match checkpoint.from {
         Start::Cold => Before::Off,
         Start::Checkpoint(before) => match before.step {
             Steps::One(_) => Before::Each(moment(checkpoint.from)?),
-            Steps::Together { machines: its, .. } if are_same(its, machines) => {
-                Before::Together(Box::new(moment_together(before, its)?))
+            Steps::Together { machines: its, step } if are_same(its, machines) => {
+                Before::Together(Box::new(moment_together(before, its, step)?))
             }
             Steps::Together { machines: its, .. } => {
                 return Err(differ(checkpoint.function, machines, before.function, its));
