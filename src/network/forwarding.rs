@@ -259,6 +259,11 @@ impl Forwarding {
         }
     }
 
+    /// Loses all frames that are under way or held.
+    pub(super) fn go_back(&mut self) {
+        self.links.go_back(&mut self.capture);
+    }
+
     /// Begins to count and to tell of packets anew: what passed so far was before the scenario.
     pub(super) fn begin(&mut self) {
         self.links.begin();

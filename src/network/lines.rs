@@ -252,8 +252,9 @@ impl Lines {
         flight
     }
 
-    /// Gives a frozen switch these frames in place of those that it holds.
+    /// Gives a frozen switch these frames in place of those that it holds, and of those that faults hold back.
     pub(super) fn park(&mut self, frames: InFlight) {
+        self.forwarding.go_back();
         self.frozen = Some(frames);
     }
 

@@ -262,12 +262,7 @@ impl Links {
             let held = std::mem::take(&mut state.held);
             let under_way = self.under_way.remove(link).into_values();
             let lost: Vec<Sent> = held.into_iter().chain(under_way).collect();
-            let state = self.state(link);
-            for sent in lost {
-                state.waiting.remove(sent.frame.len());
-                state.counts.dropped.add(sent.frame.len());
-                capture.lost(sent.packet, "partition");
-            }
+            self.state(link).lose(lost, "partition", capture);
         }
         let is_faster = after.rate.is_none_or(|rate| before.rate.is_some_and(|before| before < rate));
         if (is_faster && after.rate != before.rate) || after.latency.most < before.latency.most {
@@ -280,6 +275,17 @@ impl Links {
         let released = std::mem::take(&mut state.held);
         released.iter().for_each(|sent| state.waiting.remove(sent.frame.len()));
         released
+    }
+
+    /// Loses all frames that are under way or held: those to whom they were sent have gone back to another moment.
+    pub(super) fn go_back(&mut self, capture: &mut Capture) {
+        let links: Vec<Link> = self.states.keys().copied().collect();
+        for link in links {
+            let under_way = self.under_way.remove(link).into_values();
+            let held = std::mem::take(&mut self.state(link).held);
+            let lost: Vec<Sent> = held.into_iter().chain(under_way).collect();
+            self.state(link).lose(lost, "the machines were restored to a snapshot", capture);
+        }
     }
 
     /// Lets frames that are under way arrive sooner, in their order: by this time, and as the present rate allows if that
@@ -336,6 +342,17 @@ impl Links {
 }
 
 impl State {
+    /// Loses all frames that are under way or held, so that later ones wait for none of them.
+    fn lose(&mut self, all: Vec<Sent>, why: &str, capture: &mut Capture) {
+        for sent in all {
+            self.waiting.remove(sent.frame.len());
+            self.counts.dropped.add(sent.frame.len());
+            capture.lost(sent.packet, why);
+        }
+        (self.last, self.free) = (None, None);
+        self.aside.clear();
+    }
+
     /// When a frame has passed that was sent now, if the link has a rate. None if it does not wait for that.
     fn passed(&mut self, length: usize, now: Instant) -> Option<Instant> {
         let has_room = |free: Instant| free.saturating_duration_since(now) <= BUFFER;

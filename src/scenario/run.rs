@@ -362,7 +362,11 @@ impl ScenarioThread {
         if let Some(network) = &*lock(&self.network) {
             let faults = network.faults();
             if !faults.is_empty() {
-                error = error.section("faults of the network at that time", faults.join("\n"));
+                // `attach` goes back to machines on a network of their own.
+                error = error.section(
+                    "faults of the network at that time (attach has none of them)",
+                    faults.join("\n"),
+                );
             }
             if let Some(seed) = network.used_seed() {
                 error = error

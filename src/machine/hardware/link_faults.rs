@@ -169,8 +169,11 @@ impl Network {
         let LinkLatency(latency) = latency.into();
         let set = || {
             if latency.least > latency.most || latency.most > LONGEST {
-                let summary =
-                    format!("a latency from {:?} to {:?} has no meaning here", latency.least, latency.most);
+                let Latency { least, most } = latency;
+                let summary = match least > most {
+                    true => format!("a latency from {least:?} to {most:?} is no range"),
+                    false => format!("a latency of {most:?} is longer than an hour"),
+                };
                 return Err(Error::new(ErrorKind::Usage, summary)
                     .next_step("give times from zero to an hour, the shorter one first"));
             }
@@ -340,7 +343,11 @@ impl Network {
                 .events
                 .note(format!("faults of the network have the seed {seed} (--seed {seed} repeats them)"));
         }
-        let names = |group: &[&Machine]| group.iter().map(|its| its.name()).collect::<Vec<_>>().join(", ");
+        let names = |group: &[&Machine]| {
+            let mut names: Vec<&str> = group.iter().map(|its| its.name()).collect();
+            names.dedup();
+            names.join(", ")
+        };
         let arrow = if self.is_oneway { "→" } else { "|" };
         self.tell(format!("{what}: {} {arrow} {}{}", names(&one), names(&other), self.limited_to()), changed);
         Ok(())

@@ -44,7 +44,8 @@ impl Network {
     }
 
     /// Waits for a packet for which `predicate` returns true, and returns it. It looks at all packets so far, and then at
-    /// each that comes, once: a packet that is delayed may be lost later. The limit is 15 minutes on a fast host, as for other waits.
+    /// each that comes, once: a packet that is delayed may be lost later. The limit is 15 minutes on a
+    /// fast host, as for other waits, or that of [`Network::within`].
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after the limit, with the last packets that passed; [`ErrorKind::Incomplete`] instead if
@@ -61,7 +62,7 @@ impl Network {
     #[tracked]
     pub async fn wait_for_packet(&self, predicate: impl FnMut(&Packet) -> bool) -> Result<Packet> {
         let switch = self.capturing()?;
-        let limit = self.speed.scale(COMMAND);
+        let limit = self.speed.scale(self.limit.unwrap_or(COMMAND));
         let begun = Instant::now();
         let mut watch =
             Watch { switch, vlan: self.vlan, predicate, next: 0, looked: 0, last: VecDeque::new() };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use nixvm_test_macros::tracked;
 
@@ -37,6 +38,8 @@ pub struct Network {
     pub(super) is_oneway: bool,
     /// That of the slowest machine.
     pub(super) speed: Speed,
+    /// The limit of a wait on a fast host; `None` for the default.
+    pub(super) limit: Option<Duration>,
 }
 
 /// What all handles of a network share.
@@ -70,7 +73,7 @@ impl Network {
     pub(crate) fn of(switch: Option<Arc<Switch>>, seed: u64, events: &Events) -> Self {
         let (members, events) = (Members::default(), events.clone());
         let shared = Shared { switch, members, events, seed, is_random: AtomicBool::new(false) };
-        Self { shared: Arc::new(shared), vlan: None, is_oneway: false, speed: Speed::new(1.0) }
+        Self { shared: Arc::new(shared), vlan: None, is_oneway: false, speed: Speed::new(1.0), limit: None }
     }
 
     /// Makes the scenario begin here: what passed the network so far is neither counted nor told.
@@ -83,6 +86,21 @@ impl Network {
     /// Sets how fast the machines are.
     pub(crate) fn at(self, speed: Speed) -> Self {
         Self { speed, ..self }
+    }
+
+    /// Returns this network with another time limit for waits. The limit is for a fast host and is scaled by the speed of the
+    /// slowest machine, as that of [`Machine::within`].
+    ///
+    /// ```no_run
+    /// # use nixvm_test::prelude::*;
+    /// # async fn example(network: Network) -> Result {
+    /// use std::time::Duration;
+    /// network.within(Duration::from_secs(5)).wait_for_packet(|packet| packet.is_syn()).await.map(drop)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self.clone() }
     }
 
     /// Pulls the cable of a machine's card on a VLAN. The guest sees that the link is down. [`Machine::block`] is about

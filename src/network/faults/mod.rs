@@ -21,7 +21,8 @@ impl Chance {
 
     /// Returns the chance of `probability`. None if that is not from 0 to 1.
     pub fn new(probability: f64) -> Option<Self> {
-        (0.0..=1.0).contains(&probability).then_some(Self(probability))
+        // -0 is a number of the range, and prints its sign.
+        (0.0..=1.0).contains(&probability).then_some(Self(probability.abs()))
     }
 
     /// Whether it happens, for a number that is as likely as any other.

@@ -175,6 +175,30 @@ fn a_fault_that_ends_holds_up_no_frame_any_more() {
 }
 
 #[test]
+fn no_frame_waits_for_one_that_a_partition_or_a_restore_has_lost() {
+    for is_partition in [true, false] {
+        let mut world = World::new(0);
+        let late = Latency { least: Duration::from_secs(20), most: Duration::from_secs(20) };
+        world.change(|faults| (faults.latency, faults.rate) = (late, NonZero::new(100)));
+        world.send(1);
+        match is_partition {
+            true => world.change(|faults| *faults = Faults { is_cut: true, ..Faults::default() }),
+            false => world.switch.go_back(),
+        }
+        world.change(|faults| *faults = Faults { is_held: true, ..Faults::default() });
+        world.send(1);
+        world.wait(ms(1));
+        assert_eq!(world.counts().held, 1);
+        world.switch.heal(None, world.now);
+        world.change(|faults| faults.rate = NonZero::new(1_000_000_000));
+        world.send(1);
+        world.wait(ms(1));
+        assert_eq!(world.got(), [1, 2]);
+        assert_eq!(world.counts().dropped.frames, 1);
+    }
+}
+
+#[test]
 fn a_scenario_begins_to_count_anew() {
     let mut world = World::new(0);
     world.send(5);

@@ -173,7 +173,7 @@ function head() {
 // --- the timeline ---
 const lanes = [];
 function timeline() {
-  const rows = run.scenarios.flatMap((scenario, index) => scenario.attempts.flatMap((attempt, number) => [...attempt.machines.filter(machine => machine.started.length), ...(attempt.faults.length ? [null] : [])].map(machine => ({ scenario, index, attempt, number, machine }))));
+  const rows = run.scenarios.flatMap((scenario, index) => scenario.attempts.flatMap((attempt, number) => [...attempt.machines.filter(machine => machine.started.length), ...(faultPieces(attempt).length ? [null] : [])].map(machine => ({ scenario, index, attempt, number, machine }))));
   const section = document.getElementById('time');
   if (!rows.length) { section.hidden = true; return; }
   const length = Math.max(run.last - run.begun, 0.001);

@@ -99,9 +99,10 @@ async fn faults(zebra: Machine, ape: Machine, lion: Machine, network: Network) -
     wrong(network.set_loss(&ape, &zebra, 1.5), "1.5 is no probability");
     wrong(network.set_corrupt(&ape, &zebra, f64::NAN), "NaN is no probability");
     wrong(network.set_rate(&ape, &zebra, 0), "a rate of 0 bits a second");
-    wrong(network.set_latency(&ape, &zebra, Duration::from_secs(4000)), "a latency from 4000s");
-    wrong(network.set_latency(&ape, &zebra, Duration::from_secs(2)..=Duration::from_secs(1)), "has no meaning");
+    wrong(network.set_latency(&ape, &zebra, Duration::from_secs(4000)), "a latency of 4000s is longer than an hour");
+    wrong(network.set_latency(&ape, &zebra, Duration::from_secs(2)..=Duration::from_secs(1)), "is no range");
     wrong(network.on(0).map(drop), "there is no VLAN 0");
+    wrong(network.on(7).map(drop), "no machine of the network has a card on VLAN 7");
     assert_eq!(network.faults(), [""; 0]);
 
     network.partition(&[&zebra], &[&ape])?;
