@@ -73,6 +73,7 @@ impl Begin {
 /// # Errors
 /// [`ErrorKind::Usage`] for a checkpoint of several machines.
 fn moment(from: Start) -> Result<Moment> {
+    check_that_it_begins(from)?;
     Ok(match from {
         Start::Cold | Start::Booted => Moment::Booted,
         Start::LoggedIn { user, password } => {
@@ -122,6 +123,7 @@ fn moment_together(
     machines: &[&'static str],
     step: StepTogether,
 ) -> Result<Together> {
+    check_that_it_begins(checkpoint.from)?;
     let from = match checkpoint.from {
         Start::Cold => Before::Off,
         Start::Checkpoint(before) => match before.step {
@@ -136,6 +138,26 @@ fn moment_together(
         from => Before::Each(moment(from)?),
     };
     Ok(Together { from, name: name(checkpoint), machines: machines.to_vec(), step })
+}
+
+/// Checks that a moment does not begin at itself, by way of others.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] with the checkpoints of such a cycle.
+fn check_that_it_begins(mut from: Start) -> Result {
+    let mut way: Vec<&'static Checkpoint> = Vec::new();
+    while let Start::Checkpoint(checkpoint) = from {
+        if let Some(at) = way.iter().position(|other| std::ptr::eq(*other, checkpoint)) {
+            let names = way.iter().skip(at).chain([&checkpoint]).map(|its| format!("`{}`", its.function));
+            let names = names.collect::<Vec<_>>().join(" from ");
+            let summary = format!("these checkpoints have no beginning: {names}");
+            return Err(Error::new(ErrorKind::Usage, summary)
+                .next_step("let one of them begin at `cold`, `booted` or `logged_in(…)`"));
+        }
+        way.push(checkpoint);
+        from = checkpoint.from;
+    }
+    Ok(())
 }
 
 fn are_same(some: &[&str], others: &[&str]) -> bool {

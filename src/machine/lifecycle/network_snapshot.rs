@@ -69,7 +69,8 @@ impl Network {
 
     /// Restores all machines of the network to a snapshot. For each machine it does what [`Machine::restore`] does. A
     /// machine that is off is started from the snapshot. The machines continue together: a connection that was open then
-    /// is open again.
+    /// is open again. Faults stay as they are now, and frames that were on their way then meet them. Counts and
+    /// [`Network::packets`] go on: what was undone is in them.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for a snapshot of another network, those of [`Machine::restore`] for one of the machines,

@@ -76,3 +76,21 @@ async fn others(one: &mut Machine, three: &mut Machine) -> Result { drop((one, t
     );
     ran.printed("`others` takes the machines one, three, and its checkpoint `cluster` is one of one, two");
 }
+
+#[test]
+fn checkpoints_that_begin_at_each_other_are_an_error_that_names_them() {
+    let folder = Folder::with(
+        "a.rs",
+        r#"
+#[checkpoint(from = hen)] async fn egg(machine: &mut Machine) -> Result { drop(machine); Ok(()) }
+#[checkpoint(from = egg)] async fn hen(machine: &mut Machine) -> Result { drop(machine); Ok(()) }
+#[checkpoint(from = pair)] async fn pair(one: &mut Machine, two: &mut Machine) -> Result { drop((one, two)); Ok(()) }
+#[scenario(from = egg)] async fn single(machine: Machine) { drop(machine) }
+#[scenario(from = pair)] async fn several(one: Machine, two: Machine) { drop((one, two)) }
+"#,
+    );
+    FakeVm::new().write_to(folder.path());
+    let ran = folder.run(&["--vm", "result", "a.rs"]);
+    ran.ended_with(2).said_not("QEMU is process").printed("no beginning: `egg` from `hen` from `egg`");
+    ran.printed("these checkpoints have no beginning: `pair` from `pair`");
+}
