@@ -1,7 +1,6 @@
 //! What passed the links between machines.
 
 use nixvm_test_macros::tracked;
-use serde::{Deserialize, Serialize};
 
 use super::scenario_network::Network;
 use crate::event::LinkTraffic;
@@ -13,7 +12,7 @@ use crate::{Error, ErrorKind, Event, Result};
 const MOST: usize = 1000;
 
 /// How many frames passed the link from one machine to another since the scenario began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct LinkCounts {
     /// Frames that the first machine sent to the second one, or to all.
@@ -35,6 +34,17 @@ pub struct LinkCounts {
 }
 
 impl LinkCounts {
+    /// Returns the counts as a record has them.
+    fn to_answer(self) -> [u64; 8] {
+        let Self { sent, delivered, dropped, delayed, held, duplicated, reordered, corrupted } = self;
+        [sent, delivered, dropped, delayed, held, duplicated, reordered, corrupted]
+    }
+
+    fn of_answer(answer: [u64; 8]) -> Self {
+        let [sent, delivered, dropped, delayed, held, duplicated, reordered, corrupted] = answer;
+        Self { sent, delivered, dropped, delayed, held, duplicated, reordered, corrupted }
+    }
+
     fn add(&mut self, counts: &network::LinkCounts) {
         self.sent += counts.sent.frames;
         self.delivered += counts.delivered.frames;
@@ -78,10 +88,10 @@ impl Network {
                     sum.add(&link.counts);
                 }
             }
-            Ok(sum)
+            Ok(sum.to_answer())
         };
         let question = format!("count the frames to {}{}", to.name(), self.limited_to());
-        from.life().answer_of_qemu(&question, count).await
+        from.life().answer_of_qemu(&question, count).await.map(LinkCounts::of_answer)
     }
 
     /// Reports what passed each link, when the scenario is over.
