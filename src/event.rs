@@ -274,6 +274,9 @@ pub struct StepOutput {
     pub status: Option<i32>,
 }
 
+/// How many links an event lists.
+pub(crate) const MOST_LINKS: usize = 1000;
+
 /// The faults of the link from one machine to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkFaults {

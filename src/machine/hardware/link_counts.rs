@@ -3,13 +3,10 @@
 use nixvm_test_macros::tracked;
 
 use super::scenario_network::Network;
-use crate::event::LinkTraffic;
+use crate::event::{LinkTraffic, MOST_LINKS};
 use crate::machine::Machine;
 use crate::network;
 use crate::{Error, ErrorKind, Event, Result};
-
-/// How many links an event lists.
-const MOST: usize = 1000;
 
 /// How many frames passed the link from one machine to another since the scenario began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,7 +98,7 @@ impl Network {
         if counted.is_empty() {
             return;
         }
-        let left_out = counted.len().saturating_sub(MOST);
+        let left_out = counted.len().saturating_sub(MOST_LINKS);
         let told = |link: network::CountedLink| {
             let mut counts = LinkCounts::default();
             counts.add(&link.counts);
@@ -119,7 +116,7 @@ impl Network {
                 corrupted: counts.corrupted,
             }
         };
-        let links = counted.into_iter().take(MOST).map(told).collect();
+        let links = counted.into_iter().take(MOST_LINKS).map(told).collect();
         self.shared.events.send(Event::NetworkCounts { links, left_out });
     }
 }

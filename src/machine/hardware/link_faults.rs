@@ -1,6 +1,6 @@
 //! Faults of the links between machines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
@@ -9,16 +9,13 @@ use std::time::Duration;
 use super::group::Group;
 use super::scenario_network::Network;
 use crate::call::called;
-use crate::event::LinkFaults;
+use crate::event::{LinkFaults, MOST_LINKS};
 use crate::machine::Machine;
 use crate::network::{Chance, Faults, FaultyLink, Latency, VlanId};
 use crate::{Error, ErrorKind, Event, Result, place, secrets};
 
 /// The longest latency.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
-
-/// How many links an event or a report lists.
-const MOST: usize = 1000;
 
 /// How much later frames arrive: a [`Duration`], or a range of them for a latency with jitter, from which each frame has
 /// one. Jitter does not change the order of frames.
@@ -271,12 +268,11 @@ impl Network {
     #[track_caller]
     pub fn heal_all(&self) -> Result {
         let Some(switch) = &self.shared.switch else { return Ok(()) };
-        let healed =
-            switch.faults().into_iter().filter(|link| self.vlan.is_none_or(|vlan| vlan == link.vlan));
-        let healed: Vec<FaultyLink> =
-            healed.map(|link| FaultyLink { faults: Faults::default(), ..link }).collect();
+        let before = switch.faults();
+        let healed = before.iter().filter(|link| self.vlan.is_none_or(|vlan| vlan == link.vlan));
+        let healed: Vec<NamedLink<'_>> = healed.map(named).collect();
         switch.heal(self.vlan);
-        self.tell(format!("heal all{}", self.limited_to()), healed);
+        self.tell(format!("heal all{}", self.limited_to()), &healed, &switch.faults());
         Ok(())
     }
 
@@ -321,21 +317,11 @@ impl Network {
         let links = self.links(&one, &other)?;
         // A replay has no network, and its machines answer as they did.
         let Some(switch) = &self.shared.switch else { return Ok(()) };
-        let named: Vec<(VlanId, &str, &str)> =
+        let links: Vec<NamedLink<'_>> =
             links.iter().map(|(vlan, from, to)| (*vlan, from.name(), to.name())).collect();
-        switch.change_faults(&named, &change);
+        switch.change_faults(&links, &change);
         let now = switch.faults();
-        let state = |(vlan, from, to): &(VlanId, &str, &str)| {
-            let found = now.iter().find(|link| link.vlan == *vlan && link.from == *from && link.to == *to);
-            found.cloned().unwrap_or_else(|| FaultyLink {
-                vlan: *vlan,
-                from: (*from).to_owned(),
-                to: (*to).to_owned(),
-                faults: Faults::default(),
-            })
-        };
-        let changed: Vec<FaultyLink> = named.iter().map(state).collect();
-        if changed.iter().any(|link| link.faults.are_random())
+        if now.iter().any(|link| link.faults.are_random())
             && !self.shared.is_random.swap(true, Ordering::Relaxed)
         {
             let seed = self.shared.seed;
@@ -349,7 +335,11 @@ impl Network {
             names.join(", ")
         };
         let arrow = if self.is_oneway { "→" } else { "|" };
-        self.tell(format!("{what}: {} {arrow} {}{}", names(&one), names(&other), self.limited_to()), changed);
+        self.tell(
+            format!("{what}: {} {arrow} {}{}", names(&one), names(&other), self.limited_to()),
+            &links,
+            &now,
+        );
         Ok(())
     }
 
@@ -357,16 +347,17 @@ impl Network {
         self.vlan.map_or_else(String::new, |vlan| format!(" on VLAN {}", vlan.get()))
     }
 
-    /// Reports that faults have changed.
-    fn tell(&self, what: String, changed: Vec<FaultyLink>) {
-        let left_out = changed.len().saturating_sub(MOST);
-        let told = |link: FaultyLink| LinkFaults {
-            vlan: link.vlan.get(),
-            faults: link.faults.words(),
-            from: link.from,
-            to: link.to,
+    /// Reports that the faults of these links have changed. `now` has all faults that are there.
+    fn tell(&self, what: String, links: &[NamedLink<'_>], now: &[FaultyLink]) {
+        let now = by_name(now);
+        let told = |link: &NamedLink<'_>| LinkFaults {
+            vlan: link.0.get(),
+            from: link.1.to_owned(),
+            to: link.2.to_owned(),
+            faults: now.get(link).map(|faults| faults.words()).unwrap_or_default(),
         };
-        let links = changed.into_iter().take(MOST).map(told).collect();
+        let left_out = links.len().saturating_sub(MOST_LINKS);
+        let links = links.iter().take(MOST_LINKS).map(told).collect();
         let text = secrets::own(&what);
         let line = place::line_of_a_step();
         self.shared.events.send(Event::NetworkFaults { text, line, links, left_out });
@@ -435,16 +426,24 @@ impl Network {
     }
 }
 
+/// A link by its VLAN, the machine that sends and the one that receives.
+type NamedLink<'a> = (VlanId, &'a str, &'a str);
+
+fn named(link: &FaultyLink) -> NamedLink<'_> {
+    (link.vlan, &link.from, &link.to)
+}
+
+fn by_name(faults: &[FaultyLink]) -> HashMap<NamedLink<'_>, Faults> {
+    faults.iter().map(|link| (named(link), link.faults)).collect()
+}
+
 /// Returns faults in words, one line for each link, and how many are left out. Two directions with the same faults are
 /// one line.
 fn in_words(faults: &[FaultyLink]) -> (Vec<String>, usize) {
+    let by_name = by_name(faults);
     let mut lines = Vec::new();
     for link in faults {
-        let is_back = |other: &&FaultyLink| {
-            (other.vlan, &other.from, &other.to, other.faults)
-                == (link.vlan, &link.to, &link.from, link.faults)
-        };
-        let has_back = faults.iter().any(|other| is_back(&other));
+        let has_back = by_name.get(&(link.vlan, &*link.to, &*link.from)) == Some(&link.faults);
         if has_back && link.from > link.to {
             continue;
         }
@@ -452,8 +451,8 @@ fn in_words(faults: &[FaultyLink]) -> (Vec<String>, usize) {
         let (vlan, words) = (link.vlan.get(), link.faults.words().join(", "));
         lines.push(format!("{} {arrow} {} on VLAN {vlan}: {words}", link.from, link.to));
     }
-    let more = lines.len().saturating_sub(MOST);
-    lines.truncate(MOST);
+    let more = lines.len().saturating_sub(MOST_LINKS);
+    lines.truncate(MOST_LINKS);
     (lines, more)
 }
 

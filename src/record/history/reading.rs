@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Attempt, FaultsChange, History, Machine, Phase, RecordedFile, Scenario, Step, Stop};
 use crate::beneath::Beneath;
+use crate::event::MOST_LINKS;
 use crate::record::{EVENTS, EventLine};
 use crate::{Error, ErrorKind, Event, Result};
 
@@ -21,8 +22,6 @@ const MACHINES: usize = 200;
 const FILES: usize = 2_000;
 const PHASES: usize = 2_000;
 const FAULTS: usize = 2_000;
-/// One more than are written.
-const LINKS: usize = 1_001;
 
 /// Maximum depth of nested steps. Steps that never ended are all nested in each other.
 const DEEPEST: usize = 32;
@@ -226,11 +225,11 @@ impl Attempt {
             }
             Event::NetworkFaults { text, line, links, left_out } => {
                 within(self.faults.len(), FAULTS, "changes of a network's faults in one scenario")?;
-                within(links.len(), LINKS, "links in one change of faults")?;
+                within(links.len(), MOST_LINKS + 1, "links in one change of faults")?;
                 self.faults.push(FaultsChange { time, text, line, links, left_out });
             }
             Event::NetworkCounts { links, .. } => {
-                within(links.len(), LINKS, "links of one network")?;
+                within(links.len(), MOST_LINKS + 1, "links of one network")?;
                 self.traffic = links;
             }
             Event::MachineStopped { machine, how } => self.machine(machine)?.stopped.push(Stop { time, how }),

@@ -47,17 +47,22 @@ cp "$DATA"/boot.img "$NIX_DISK_IMAGE"
 exec qemu-system-x86_64 -m 64 -net none -drive format=raw,file="$NIX_DISK_IMAGE" -nographic $QEMU_OPTS
 "#;
 
+/// Events that a process says to the test that started it.
+fn said() -> Events {
+    Events::new(|event| match event {
+        Event::Note { text } => say(format!("note: {text}")),
+        Event::MachineStarted { pid, .. } => say(format!("qemu {pid}")),
+        Event::Phase { phase, .. } => say(phase),
+        _ => {}
+    })
+}
+
 /// What runs as a process of its own: it gets a machine after a step, says what happens, and tries it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "is started by the tests below, to be killed"]
 async fn process() {
     let Ok(script) = std::env::var("SCRIPT") else { return };
-    let events = Events::new(|event| match event {
-        Event::Note { text } => say(format!("note: {text}")),
-        Event::MachineStarted { pid, .. } => say(format!("qemu {pid}")),
-        Event::Phase { phase, .. } => say(phase),
-        _ => {}
-    });
+    let events = said();
     let vm = BuiltVm::open(script).unwrap();
     let mut options = MachineOptions::new("guest").events(events.clone());
     if let Some(limit) = std::env::var("BOOT_LIMIT").ok().and_then(|limit| limit.parse().ok()) {

@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::process::Command;
 
 use nixvm_test::Result;
+use nixvm_test::internals::BuiltVm;
 use nixvm_test::internals::template::{self, Before, Member, Moment, Together};
-use nixvm_test::internals::{BuiltVm, Event, Events};
 use nixvm_test::machine::{Machine, MachineOptions};
 
 use super::case::Case;
-use super::{answers, place};
+use super::{answers, place, said};
 use crate::again::{Process, count, say};
 
 const PROCESS: &str = "template_trouble::together::process";
@@ -22,12 +22,7 @@ const PROCESS: &str = "template_trouble::together::process";
 #[ignore = "is started by the tests below"]
 async fn process() {
     let Ok(script) = std::env::var("SCRIPT") else { return };
-    let events = Events::new(|event| match event {
-        Event::Note { text } => say(format!("note: {text}")),
-        Event::MachineStarted { pid, .. } => say(format!("qemu {pid}")),
-        Event::Phase { phase, .. } => say(phase),
-        _ => {}
-    });
+    let events = said();
     let second = std::env::var("SECOND").unwrap_or_else(|_| script.clone());
     let member = |(name, script): (&str, &str)| Member {
         vm: BuiltVm::open(script).unwrap(),
